@@ -1,0 +1,259 @@
+"""Fulfilment in sets: 1…N words of providers become captures, sold keys, split money, events; one transaction.
+
+Steps and lock order follow MONEY.md section 9: orders and captures → card keys → balances. An order that cannot
+be fulfilled drops out into its own state; a row that makes the set fail is set aside alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from domain import catalogue, fx, orders, payments, settlement
+from domain.checkout import rules
+from domain.checkout.sale import CONFLICTED, Sale
+from domain.core import clock, db, events, promises, trace
+from domain.core.errors import DomainError
+from domain.orders.rules import EventKind, OrderStatus
+from domain.payments.models import Capture, Word
+from domain.settlement import Booking
+
+SET_MAX = 200
+_FREED_BY_MONEY = ("partial", "short", "held", "delivering")
+_log = structlog.get_logger(__name__)
+
+
+async def fulfil(lane: int, *, limit: int = SET_MAX) -> int:
+    """Judge what waits in a lane and fulfil what can be; the number of words and captures dealt with.
+
+    Idempotent: everything is claimed by state under row locks. On an error the set is halved until the single
+    culprit is found, which is parked with its reason. Errors: Unavailable when the database is away.
+    """
+    while True:
+        try:
+            with trace.span("fulfil", f"lane{lane}"):
+                return await _fulfil_set(lane, limit)
+        except (db.CommitUnknown, asyncpg.PostgresConnectionError, *db.RETRYABLE):
+            # Nothing to look up: what committed is no longer waiting, what did not still is.
+            raise
+        except (DomainError, AssertionError, asyncpg.PostgresError) as error:
+            if limit > 1:
+                limit //= 2
+                continue
+            _log.exception("fulfil.parked", lane=lane)
+            await _park_first(lane, repr(error))
+            return 1
+
+
+async def _fulfil_set(lane: int, limit: int) -> int:
+    async with db.transaction():
+        words = await payments.waiting(lane, limit)
+        due = await payments.due(lane, limit - len(words)) if len(words) < limit else []
+        if not words and not due:
+            return 0
+        sales, strays = await _gather(words, due)
+        await _take_stock(sales)
+        bookings = _decide(sales)
+        await settlement.book(bookings, lane=lane)
+        await _write(sales, strays)
+    return len(words) + len(due)
+
+
+async def _gather(
+    words: Sequence[Word], due: Sequence[Capture]
+) -> tuple[list[Sale], list[tuple[int, str, str | None]]]:
+    """Lock the orders, judge the words; words that belong to nobody come back as verdicts."""
+    asked = [word.reference_id for word in words if word.subject != "refund" and word.reference_id]
+    attempts = await payments.attempts_of(asked) if asked else {}
+    order_ids = {attempt.order_id for attempt in attempts.values()} | {one.order_id for one in due}
+    held = await orders.lock(list(order_ids))
+    if attempts:
+        # Read again under the orders' locks: every writer of an attempt holds its order's.
+        attempts = await payments.attempts_of(list(attempts))
+    at = clock.now()
+    sales = {order_id: Sale(order, at) for order_id, order in held.items()}
+    strays: list[tuple[int, str, str | None]] = []
+    for word in words:
+        if word.subject == "refund":
+            strays.append(await _hear_refund(word))
+            continue
+        attempt = attempts.get(word.reference_id) if word.reference_id else None
+        if attempt is None:
+            strays.append((word.no, "parked", "unknown reference"))
+            await settlement.open_exception("unknown_payment", facts={"inbox_no": word.no})
+            continue
+        sales[attempt.order_id].hear(word, attempt)
+    for capture in due:
+        sales[capture.order_id].captures.append(capture)
+    # Sorted, so that every later statement meets the rows in the same order.
+    return [sales[order_id] for order_id in sorted(sales)], strays
+
+
+async def _hear_refund(word: Word) -> tuple[int, str, str | None]:
+    if word.reference_id is None:
+        return word.no, "parked", "unknown reference"
+    # Answered by its own task: it locks the order and posts outside this set.
+    await promises.promise("settlement", "refund.word", word.reference_id)
+    return word.no, "applied", None
+
+
+async def _take_stock(sales: Sequence[Sale]) -> None:
+    """Turn reservations into sold keys for every order that is whole; late orders try to claim anew."""
+    wanting = [sale for sale in sales if sale.captures and rules.wants_stock(sale.arrival)]
+    if not wanting:
+        return
+    sold = await catalogue.allocate([sale.order.id for sale in wanting if sale.order.key_units])
+    for sale in wanting:
+        missing = sale.order.key_units - sold.get(sale.order.id, 0)
+        sale.has_stock = not missing
+        if missing or not sale.order.is_plain:
+            lines = (await orders.lines([sale.order.id]))[sale.order.id]
+            sale.has_stock = await catalogue.claim_sold(
+                sale.order.id, sale.order.merchant_id, [(line.id, line.variant_id, line.quantity) for line in lines]
+            )
+    whole = [sale for sale in wanting if sale.order.captured_minor]
+    if whole:
+        parked = await payments.parked_of([sale.order.id for sale in whole], _FREED_BY_MONEY)
+        by_order: dict[UUID, list[Capture]] = {}
+        for capture in parked:
+            by_order.setdefault(capture.order_id, []).append(capture)
+        for sale in whole:
+            sale.freed = by_order.get(sale.order.id, [])
+
+
+def _decide(sales: Sequence[Sale]) -> list[Booking]:
+    """Apply the rule of the sale to each order; the bookings of all."""
+    bookings: list[Booking] = []
+    for sale in sales:
+        bookings += [Booking.conflict(capture) for capture in sale.conflicts]
+        if not sale.captures:
+            continue
+        arrival = sale.arrival
+        sale.outcome = rules.outcome(arrival, has_stock=sale.has_stock)
+        bookings += _bookings(sale)
+        _tell(sale, arrival)
+    return bookings
+
+
+def _bookings(sale: Sale) -> list[Booking]:
+    outcome = sale.outcome
+    if outcome is rules.Outcome.NOTHING:
+        return []
+    if outcome is not rules.Outcome.DELIVER:
+        reason = rules.PARK_REASON[outcome]
+        known = outcome is not rules.Outcome.SURPLUS
+        return [
+            Booking.park(capture, reason) for capture in sale.captures if capture.is_new or known
+        ]
+    # Money that came first pays first; what is above the total goes back.
+    left = sale.order.total_minor
+    bookings = []
+    for capture in chain(sale.freed, sale.captures):
+        keep = min(left, capture.kept_minor)
+        left -= keep
+        bookings.append(Booking.sale(capture, keep) if keep else Booking.park(capture, "surplus"))
+    return bookings
+
+
+def _tell(sale: Sale, arrival: rules.Arrival) -> None:
+    """Record what happened, in the words of the event log."""
+    outcome, surplus = sale.outcome, rules.surplus_minor(arrival)
+    if sale.fresh_minor and arrival.is_late and outcome is not rules.Outcome.SURPLUS:
+        sale.happened(EventKind.LATE, minor=sale.fresh_minor, ccy=sale.order.ccy)
+    if outcome is rules.Outcome.WAIT:
+        sale.happened(EventKind.PARTIAL, minor=sale.fresh_minor, ccy=sale.order.ccy)
+        return
+    if outcome in rules.STATUS and sale.order.paid_at is None:
+        sale.happened(EventKind.PAID, minor=sale.order.total_minor, ccy=sale.order.ccy)
+    if surplus:
+        sale.happened(EventKind.OVERPAID, minor=surplus, ccy=sale.order.ccy)
+    if outcome in rules.STATUS and rules.STATUS[outcome] is not sale.order.status:
+        sale.happened(_EVENT[rules.STATUS[outcome]])
+
+
+_EVENT = {
+    OrderStatus.DELIVERED: EventKind.DELIVERED,
+    OrderStatus.DELIVERING: EventKind.DELIVERING,
+    OrderStatus.SHORT: EventKind.SHORT,
+    OrderStatus.HELD: EventKind.HELD,
+}
+
+
+async def _write(sales: Sequence[Sale], strays: Sequence[tuple[int, str, str | None]]) -> None:
+    """Write what the set has decided: one statement per table."""
+    await payments.store([one for sale in sales for one in chain(sale.freed, sale.captures, sale.conflicts)])
+    await payments.apply_many(
+        [(attempt_id, *state) for sale in sales for attempt_id, state in sale.attempt_states.items()]
+    )
+    await payments.judged([*chain.from_iterable(sale.verdicts for sale in sales), *strays])
+    moved = [sale for sale in sales if sale.events or sale.fresh_minor or sale.outcome in rules.STATUS]
+    if moved:
+        await orders.change_many([sale.change() for sale in moved])
+        await events.record(*chain.from_iterable(sale.events for sale in moved))
+    await _write_intents(sales)
+    delivered = [sale.order for sale in sales if sale.outcome is rules.Outcome.DELIVER]
+    await orders.lines_done([order.id for order in delivered if not order.is_plain])
+    quotes = [order.quote_id for order in delivered if order.quote_id]
+    if quotes:
+        await fx.consume(quotes)
+    await _owe(sales)
+
+
+async def _write_intents(sales: Sequence[Sale]) -> None:
+    states = {}
+    for sale in sales:
+        if sale.conflicts:
+            states[sale.order.id] = CONFLICTED
+        elif sale.outcome in rules.INTENT:
+            states[sale.order.id] = rules.INTENT[sale.outcome]
+        elif sale.is_declined and not sale.fresh_minor:
+            states[sale.order.id] = "requires_method"
+    if states:
+        await payments.intents(list(states), list(states.values()))
+
+
+async def _owe(sales: Sequence[Sale]) -> None:
+    """Promise what follows: money to give back, goods to procure, exceptions to look at."""
+    back: list[tuple[UUID, str | None]] = []
+    procure: list[tuple[UUID, str | None]] = []
+    for sale in sales:
+        order_id = sale.order.id
+        if sale.outcome in (rules.Outcome.RETURN, rules.Outcome.SURPLUS) or rules.surplus_minor(sale.arrival):
+            back.append((order_id, f"return:{order_id}:{sale.order.event_seq}"))
+        if sale.outcome is rules.Outcome.START_DELIVERY:
+            procure.append((order_id, f"procure:{order_id}"))
+        for kind, capture in _exceptions(sale):
+            await settlement.open_exception(kind, capture=capture)
+    await promises.promise_many("settlement", "refund.surplus", back)
+    await promises.promise_many("delivery", "delivery.procure", procure)
+    freed = [sale.order.id for sale in sales if sale.is_declined and not sale.fresh_minor]
+    if freed:
+        await catalogue.release(freed)
+
+
+def _exceptions(sale: Sale) -> list[tuple[str, Capture]]:
+    found = [(CONFLICTED, capture) for capture in sale.conflicts]
+    if sale.outcome is rules.Outcome.SURPLUS or rules.surplus_minor(sale.arrival):
+        found += [("surplus", capture) for capture in sale.captures if capture.is_new][-1:]
+    if sale.outcome is rules.Outcome.SHORT:
+        found += [("short", capture) for capture in sale.captures[:1]]
+    return found
+
+
+async def _park_first(lane: int, error: str) -> None:
+    """Set aside the first waiting word or capture of a lane: alone it makes the set fail."""
+    async with db.transaction():
+        words = await payments.waiting(lane, 1)
+        due = [] if words else await payments.due(lane, 1)
+        await payments.park_culprit(
+            no=words[0].no if words else None, capture_id=due[0].id if due else None, error=error
+        )
+        await settlement.open_exception(
+            "unfulfillable",
+            capture=due[0] if due else None,
+            facts={"error": error, "inbox_no": words[0].no if words else None},
+        )

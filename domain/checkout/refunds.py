@@ -1,0 +1,245 @@
+"""Refunds: asked and booked in one transaction, sent to the provider outside it, finished by its answer.
+
+The books follow MONEY.md section 8: the ask moves money to `refund_clearing`, success empties it to the provider,
+failure reverses the ask exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from domain import catalogue, ledger, orders, payments, settlement
+from domain.core import db, ids, promises, trace
+from domain.core.errors import NotFound
+from domain.core.money import Money
+from domain.ledger import AccountKey, Transfer
+from domain.orders.models import Order
+from domain.orders.rules import EventKind, OrderStatus, may
+from domain.payments.models import Capture, Refund
+from domain.payments.ports import RefundAnswer, RefundRequest, RefundState, providers
+from domain.settlement.rules import Leg, Part, RefundExceedsCaptured, give_back
+
+SYSTEM = "system"
+CHECK_AGAIN_S = 20.0
+
+
+class StillPending(Exception):
+    """The provider has not finished the refund: ask again in `in_s` seconds."""
+
+    def __init__(self, in_s: float) -> None:
+        super().__init__(in_s)
+        self.in_s = in_s
+
+
+async def ask(
+    order_id: UUID,
+    amount_minor: int | None,
+    *,
+    reason: str,
+    asked_by: str,
+    only: Sequence[str] = (),
+    may_owe: bool = False,
+) -> list[Refund]:
+    """Book a refund of `amount_minor` (None: all that is left) and promise to send it.
+
+    `only` names the park reasons of the captures it may come from (surplus money, say). `may_owe` lets the
+    merchant's part become debt; without it a refund stops at what the merchant has.
+    Joins the caller's transaction. Errors: NotFound, RefundExceedsCaptured, ledger.InsufficientFunds.
+    """
+    async with db.transaction():
+        order = await orders.lock_one(order_id)
+        captures = [one for one in await payments.captures_of(order_id) if one.kept_minor and _fits(one, only)]
+        free = sum(one.kept_minor for one in captures)
+        wanted = free if amount_minor is None else amount_minor
+        if wanted <= 0 or wanted > free:
+            raise RefundExceedsCaptured(refundable=Money(free, order.ccy).decimal(), currency=order.ccy)
+        made = []
+        # Money nobody is owed goes back first, then the newest charge: it is the likeliest still refundable.
+        for capture in sorted(captures, key=lambda one: (one.source_purpose != "suspense", -one.id.int)):
+            part = min(wanted, capture.kept_minor)
+            if part:
+                made.append(await _book_ask(capture, part, reason, asked_by, may_owe=may_owe))
+                wanted -= part
+        await _revoke(order, is_all=sum(one.kept_minor for one in captures) == sum(one.amount_minor for one in made))
+        for refund in made:
+            await orders.tell(order, EventKind.REFUND_STARTED, refund_id=ids.encode("ref", refund.id), minor=refund.amount_minor)
+            await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
+        return made
+
+
+def _fits(capture: Capture, only: Sequence[str]) -> bool:
+    return not only or (capture.park_reason in only)
+
+
+async def _book_ask(capture: Capture, minor: int, reason: str, asked_by: str, *, may_owe: bool) -> Refund:
+    clearing = settlement.key_of("refund_clearing", capture)
+    if capture.state == "settled":
+        cover = await _cover(capture, minor, may_owe=may_owe)
+    else:
+        cover = {"legs": {}, "sources": {capture.source_purpose: minor}}
+    refund = await payments.create_refund(
+        capture, amount_minor=minor, reason=reason, asked_by=asked_by, cover=cover
+    )
+    transfers = [
+        Transfer(settlement.key_of(purpose, capture), clearing, Money(part, capture.ccy))
+        for purpose, part in cover["sources"].items()
+    ]
+    await ledger.post(f"refund:{refund.id}:ask", transfers, kind="refund_ask", correlation_id=capture.order_id)
+    if cover["legs"]:
+        await settlement.return_legs(capture.id, cover["legs"])
+        if drawn := cover["sources"].get("merchant_reserved", 0):
+            await settlement.draw_reserve(capture.id, drawn)
+        if pending := cover["sources"].get("merchant_pending", 0):
+            await settlement.shrink_item(capture.id, pending)
+    return refund
+
+
+async def _cover(capture: Capture, minor: int, *, may_owe: bool) -> dict[str, dict[str, int]]:
+    """Which legs give back what, and which accounts pay it (the merchant's part may lie in several)."""
+    legs = (await settlement.legs_of([capture.id]))[capture.id]
+    parts = give_back(minor, [Part(leg.leg, leg.free_minor) for leg in legs])
+    sources: dict[str, int] = {}
+    for leg, part in parts.items():
+        if leg not in (Leg.MERCHANT, Leg.RESERVE, Leg.DEBT):
+            purpose = {"commission": "platform_commission", "tax": "tax_payable", "surplus": "suspense"}[leg]
+            sources[purpose] = sources.get(purpose, 0) + part
+    merchant = sum(parts.get(leg, 0) for leg in (Leg.MERCHANT, Leg.RESERVE, Leg.DEBT))
+    if merchant:
+        paid = await settlement.cover_merchant(
+            capture, merchant_minor=merchant, reserve_minor=parts.get(Leg.RESERVE, 0), may_owe=may_owe
+        )
+        for purpose, part in paid.items():
+            sources[purpose] = sources.get(purpose, 0) + part
+    return {"legs": parts, "sources": sources}
+
+
+async def _revoke(order: Order, *, is_all: bool) -> None:
+    """A full refund ends the buyer's right to the goods: sold keys are marked, reserved ones go back to stock."""
+    if not is_all:
+        return
+    await catalogue.release([order.id])
+    if await catalogue.revoke(order.id):
+        await orders.tell(order, EventKind.REVOKED)
+
+
+async def return_surplus(order_id: UUID) -> None:
+    """Give back without a person what nobody is owed: surplus money, and late money for goods that are gone."""
+    async with db.transaction():
+        order = await orders.lock_one(order_id)
+        captures = await payments.captures_of(order_id)
+        left = [one for one in captures if one.state == "parked" and one.kept_minor and one.park_reason == "surplus"]
+        if left:
+            await ask(order_id, None, reason="surplus", asked_by=SYSTEM, only=("surplus",))
+        surplus = await settlement.surplus_left([one.id for one in captures if one.state == "settled"])
+        for capture in captures:
+            if minor := surplus.get(capture.id, 0):
+                await _return_leg(order, capture, minor)
+        if order.status is OrderStatus.SHORT and any(one.park_reason == "short" for one in captures):
+            if await orders.came_late(order_id):
+                await ask(order_id, None, reason="late", asked_by=SYSTEM, only=("short", "partial"))
+
+
+async def _return_leg(order: Order, capture: Capture, minor: int) -> None:
+    cover = {"legs": {Leg.SURPLUS.value: minor}, "sources": {"suspense": minor}}
+    refund = await payments.create_refund(
+        capture, amount_minor=minor, reason="surplus", asked_by=SYSTEM, cover=cover
+    )
+    transfer = Transfer(
+        settlement.key_of("suspense", capture),
+        settlement.key_of("refund_clearing", capture),
+        Money(minor, capture.ccy),
+    )
+    await ledger.post(f"refund:{refund.id}:ask", [transfer], kind="refund_ask", correlation_id=order.id)
+    await settlement.return_legs(capture.id, cover["legs"])
+    await orders.tell(order, EventKind.REFUND_STARTED, refund_id=ids.encode("ref", refund.id), minor=minor)
+    await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
+
+
+async def send(refund_id: UUID) -> None:
+    """Ask the provider to return the money; safe to run twice, the refund's id is the provider's key.
+
+    Errors: NotFound; StillPending when the provider has not finished.
+    """
+    refund = await payments.find_refund(refund_id)
+    if refund is None:
+        raise NotFound()
+    if refund.state not in payments.OPEN_REFUND:
+        return
+    name, account, charge_ref = await payments.provider_of(refund)
+    provider = providers[name]
+    reference = ids.encode("ref", refund.id)
+    was_sent = not await payments.move_refund(refund.id, ("created",), "submitted")
+    with trace.span("provider", f"{name}.refund"):
+        said = await provider.query_refund(account=account, reference=reference) if was_sent else None
+        if said is None or said.state is RefundState.FAILED and said.raw_code == "not_found":
+            said = await provider.refund(
+                RefundRequest(reference, account, charge_ref, refund.amount, refund.reason)
+            )
+    await hear(refund.id, said)
+    if said.state in (RefundState.PENDING, RefundState.UNKNOWN):
+        raise StillPending(CHECK_AGAIN_S)
+
+
+async def hear(refund_id: UUID, said: RefundAnswer) -> None:
+    """Apply a provider's word on a refund; any word again, late or early ends in the same state and books."""
+    async with db.transaction():
+        refund = await payments.find_refund(refund_id)
+        if refund is None:
+            raise NotFound()
+        order = await orders.lock_one(refund.order_id)
+        if said.state is RefundState.SUCCEEDED:
+            await _succeed(order, refund, said)
+        elif said.state is RefundState.FAILED:
+            await _fail(order, refund, said)
+        elif said.state is RefundState.PENDING:
+            await payments.move_refund(
+                refund.id, ("created", "submitted"), "pending", provider_ref=said.provider_ref
+            )
+
+
+def _clearing(refund: Refund, provider: str) -> tuple[AccountKey, AccountKey]:
+    return (
+        AccountKey("refund_clearing", None, provider, refund.ccy),
+        AccountKey("provider_clearing", None, provider, refund.ccy),
+    )
+
+
+async def _succeed(order: Order, refund: Refund, said: RefundAnswer) -> None:
+    if not await payments.move_refund(refund.id, payments.OPEN_REFUND, "succeeded", provider_ref=said.provider_ref):
+        return
+    name, account, _ = await payments.provider_of(refund)
+    source, target = _clearing(refund, f"{name}:{account}")
+    await ledger.post(
+        f"refund:{refund.id}:done",
+        [Transfer(source, target, refund.amount)],
+        kind="refund_done",
+        correlation_id=order.id,
+    )
+    await orders.returned(order, refund.amount_minor)
+    await orders.tell(order, EventKind.REFUND_SUCCEEDED, refund_id=ids.encode("ref", refund.id), minor=refund.amount_minor)
+    if order.returned_minor >= order.captured_minor and may(order.status, OrderStatus.REFUNDED):
+        await orders.move(order, OrderStatus.REFUNDED, EventKind.REFUNDED, facts={"minor": order.returned_minor})
+
+
+async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
+    """Reverse the ask exactly; a failure after success takes that back too and asks a person to look."""
+    was_done = refund.state == "succeeded"
+    if not await payments.move_refund(
+        refund.id, (*payments.OPEN_REFUND, "succeeded"), "failed", raw_code=said.raw_code
+    ):
+        return
+    if was_done:
+        await ledger.reverse_key(f"refund:{refund.id}:reopen", f"refund:{refund.id}:done")
+        await orders.returned(order, -refund.amount_minor)
+    await ledger.reverse_key(f"refund:{refund.id}:undo", f"refund:{refund.id}:ask")
+    await payments.give_back_capture(refund)
+    legs, sources = refund.cover_json["legs"], refund.cover_json["sources"]
+    if legs:
+        await settlement.return_legs(refund.capture_id, legs, sign=-1)
+        if drawn := sources.get("merchant_reserved", 0):
+            await settlement.draw_reserve(refund.capture_id, -drawn)
+        if pending := sources.get("merchant_pending", 0):
+            await settlement.shrink_item(refund.capture_id, -pending)
+    await orders.tell(order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code)
+    await settlement.open_exception("refund_failed", facts={"refund": ids.encode("ref", refund.id)})

@@ -1,0 +1,150 @@
+"""One order inside a set: what is known of it, the money that arrived, and what it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.checkout import rules
+from domain.core.events import Event
+from domain.core.ids import uuid7
+from domain.core.money import Money
+from domain.orders.models import Change, Order
+from domain.orders.rules import EventKind, OrderStatus
+from domain.payments.models import Attempt, Capture, Word
+from domain.payments.rules import AttemptFacts, Verdict, judge
+
+CONFLICTED = "conflicted"
+
+
+@dataclass(slots=True)
+class Sale:
+    """A locked order with its words, captures and events; filled step by step by `fulfil`."""
+
+    order: Order
+    at: datetime
+    captures: list[Capture] = field(default_factory=list)  # money this set decides about
+    freed: list[Capture] = field(default_factory=list)  # parked earlier, settles now if the order delivers
+    conflicts: list[Capture] = field(default_factory=list)
+    attempts: dict[UUID, Attempt] = field(default_factory=dict)
+    attempt_states: dict[UUID, tuple[str, int | None, str | None, str]] = field(default_factory=dict)
+    verdicts: list[tuple[int, str, str | None]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    has_stock: bool = False
+    outcome: rules.Outcome = rules.Outcome.NOTHING
+    is_declined: bool = False
+    fresh_minor: int = 0
+
+    def happened(self, kind: EventKind, **facts: Any) -> None:
+        """Add an event with the order's next sequence number."""
+        self.order.event_seq += 1
+        self.events.append(Event(self.order.id, self.order.merchant_id, self.order.event_seq, kind, facts))
+
+    def hear(self, word: Word, attempt: Attempt) -> None:
+        """Judge one word about one of this order's attempts."""
+        if (word.provider, word.provider_account) != (attempt.provider, attempt.provider_account):
+            self.verdicts.append((word.no, "refused", "other provider or account"))
+            return
+        if attempt.provider_ref and word.provider_ref and attempt.provider_ref != word.provider_ref:
+            self.verdicts.append((word.no, "refused", "other provider reference"))
+            return
+        facts = AttemptFacts(attempt.requested, attempt.state, attempt.processed_minor or 0)
+        judged = judge(facts, word.state, word.amount)
+        if judged.verdict is Verdict.NOTHING:
+            self.verdicts.append((word.no, "duplicate", None))
+            return
+        self.verdicts.append((word.no, "applied", None))
+        attempt.state = judged.state
+        attempt.provider_ref = attempt.provider_ref or word.provider_ref or None
+        if judged.amount is not None:
+            self._take(word, attempt, judged.amount, is_conflict=judged.verdict is Verdict.CONFLICT)
+        elif judged.verdict is Verdict.CLOSE:
+            self.is_declined = True
+            self.happened(_CLOSED[judged.state], payment_id=str(attempt.id), code=attempt.raw_code)
+        self.attempt_states[attempt.id] = (
+            attempt.state,
+            attempt.processed_minor,
+            attempt.processed_ccy,
+            attempt.provider_ref or "",
+        )
+
+    def _take(self, word: Word, attempt: Attempt, fresh: Money, *, is_conflict: bool) -> None:
+        attempt.processed_minor, attempt.processed_ccy = word.amount.minor, word.amount.currency
+        capture = Capture(
+            id=uuid7(),
+            attempt_id=attempt.id,
+            order_id=attempt.order_id,
+            merchant_id=attempt.merchant_id,
+            lane=attempt.lane,
+            provider=attempt.provider,
+            provider_account=attempt.provider_account,
+            taken_minor=word.amount.minor,
+            amount_minor=fresh.minor,
+            returned_minor=0,
+            ccy=fresh.currency,
+            source_purpose="provider_clearing",
+            state="captured",
+            park_reason=None,
+            journal_id=None,
+            captured_at=word.occurred_at,
+            is_new=True,
+        )
+        if is_conflict:
+            self.conflicts.append(capture)
+            self.happened(
+                EventKind.MISMATCH,
+                payment_id=str(attempt.id),
+                asked_minor=attempt.requested_minor,
+                asked_ccy=attempt.ccy,
+                got_minor=word.amount.minor,
+                got_ccy=word.amount.currency,
+            )
+            return
+        self.captures.append(capture)
+        self.fresh_minor += fresh.minor
+
+    @property
+    def arrival(self) -> rules.Arrival:
+        """The order and its money as the rule of the sale wants them."""
+        order = self.order
+        arrived = sum(capture.kept_minor for capture in self.captures if not _is_counted(capture))
+        return rules.Arrival(
+            status=order.status,
+            total_minor=order.total_minor,
+            kept_before_minor=order.captured_minor - order.returned_minor,
+            arrived_minor=arrived,
+            is_expired=order.status is OrderStatus.AWAITING_PAYMENT and self._came_after(order.expires_at),
+            is_held_by_risk=order.risk_hold,
+            is_plain=order.is_plain,
+        )
+
+    def _came_after(self, moment: datetime) -> bool:
+        return any(capture.captured_at > moment for capture in self.captures if capture.is_new)
+
+    def change(self) -> Change:
+        """The end state of the order row."""
+        order, status = self.order, self.order.status
+        target = rules.STATUS.get(self.outcome, status)
+        is_paid = target is not status and self.outcome in rules.STATUS
+        return Change(
+            order.id,
+            target,
+            order.captured_minor + self.fresh_minor,
+            order.event_seq,
+            order.paid_at or (self.at if is_paid else None),
+            order.delivered_at or (self.at if target is OrderStatus.DELIVERED else None),
+        )
+
+
+def _is_counted(capture: Capture) -> bool:
+    """Money that an earlier set has already added to the order's `captured_minor`."""
+    return not capture.is_new
+
+
+_CLOSED = {
+    "declined": EventKind.DECLINED,
+    "failed": EventKind.FAILED,
+    "voided": EventKind.VOIDED,
+}

@@ -1,0 +1,300 @@
+"""The database: one pool, one way to open a transaction, SQL with asyncpg's own types.
+
+Tortoise owns the pool, so models and plain SQL share one connection inside `transaction()`. Hot paths use
+`fetch/row/value/execute`; both join the transaction of the running task. Why not `in_transaction()`: a
+cancelled BEGIN leaks its pool slot for ever and waiting for a slot has no limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+import orjson
+from tortoise import Tortoise
+from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
+from tortoise.connection import get_connections
+
+from domain.core import trace
+from domain.core.errors import Unavailable
+
+ACQUIRE_TIMEOUT_S = 3.0
+RETRY_MAX = 5
+_NAME = "default"
+_MODELS = ("domain.identity.models", "domain.merchants.models", "domain.catalogue.models")
+
+T = TypeVar("T")
+Record = asyncpg.Record
+
+RETRYABLE = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidCachedStatementError,
+)
+LOST = (asyncpg.ConnectionDoesNotExistError, asyncpg.InterfaceError, ConnectionError, OSError)
+
+
+class CommitUnknown(Unavailable):
+    """COMMIT was sent and not answered: look the effect up by its key, never repeat it blindly."""
+
+    code = "OUTCOME_UNKNOWN"
+
+
+@dataclass(slots=True)
+class _Open:
+    """The transaction of one task; a task started inside must not use it (asyncpg allows one user)."""
+
+    connection: Any
+    task: asyncio.Task[Any] | None
+    after_commit: list[Callable[[], Awaitable[None]]]
+
+
+_open: ContextVar[_Open | None] = ContextVar("kami_transaction", default=None)
+_statements: ContextVar[list[str] | None] = ContextVar("kami_statements", default=None)
+
+
+def credentials(dsn: str, *, minsize: int, maxsize: int) -> dict[str, Any]:
+    """Tortoise credentials of a PostgreSQL URL; `?host=/dir` names a socket folder."""
+    parts = urlsplit(dsn)
+    host = parse_qs(parts.query).get("host", [parts.hostname or "localhost"])[0]
+    return {
+        "host": host,
+        "port": parts.port or 5432,
+        "user": unquote(parts.username or "postgres"),
+        "password": unquote(parts.password) if parts.password else None,
+        "database": parts.path.lstrip("/") or "postgres",
+        "minsize": minsize,
+        "maxsize": maxsize,
+        "timeout": ACQUIRE_TIMEOUT_S,
+        "command_timeout": 30,
+        "init": _set_codecs,
+        "server_settings": {
+            "application_name": "kami",
+            "statement_timeout": "30000",
+            "lock_timeout": "5000",
+            "idle_in_transaction_session_timeout": "10000",
+            "timezone": "UTC",
+        },
+    }
+
+
+async def _set_codecs(connection: asyncpg.Connection[Any]) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name,
+            schema="pg_catalog",
+            # Text passes through: Tortoise's JSONField has encoded it already.
+            encoder=lambda value: value if isinstance(value, str) else orjson.dumps(value).decode(),
+            decoder=orjson.loads,
+        )
+
+
+async def open(dsn: str, *, minsize: int = 2, maxsize: int = 10) -> None:
+    """Open the pool of this process. Errors: the driver's, when the server cannot be reached."""
+    await Tortoise.init(
+        config={
+            "connections": {
+                _NAME: {
+                    "engine": "tortoise.backends.asyncpg",
+                    "credentials": credentials(dsn, minsize=minsize, maxsize=maxsize),
+                }
+            },
+            "apps": {"kami": {"models": list(_MODELS), "default_connection": _NAME}},
+            "use_tz": True,
+            "timezone": "UTC",
+        },
+        _enable_global_fallback=True,
+    )
+    client = _client()
+    if client._pool is None:
+        await client.create_connection(with_db=True)
+
+
+async def close() -> None:
+    """Close the pool; open transactions are given ten seconds."""
+    await Tortoise.close_connections()
+
+
+def _client() -> AsyncpgDBClient:
+    return cast(AsyncpgDBClient, get_connections().get(_NAME))
+
+
+def pool() -> Any:
+    """The asyncpg pool of this process."""
+    found = _client()._pool
+    assert found is not None, "db.open() has not run"
+    return found
+
+
+async def _acquire() -> Any:
+    try:
+        return await pool().acquire(timeout=ACQUIRE_TIMEOUT_S)
+    except (TimeoutError, *LOST, asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError) as error:
+        raise Unavailable(what="database") from error
+
+
+def in_transaction() -> bool:
+    """Whether the running task has a transaction open."""
+    return _open.get() is not None
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[None]:
+    """One transaction (READ COMMITTED); nested calls join the outer one.
+
+    Commits at the end, rolls back on any error. Errors: Unavailable when no connection comes within three
+    seconds, CommitUnknown when COMMIT was not answered.
+    """
+    current = _open.get()
+    if current is not None:
+        assert current.task is asyncio.current_task(), "a task started inside a transaction uses it"
+        yield
+        return
+    with trace.span("transaction", "transaction"):
+        connection = await _acquire()
+        opened = _Open(connection, asyncio.current_task(), [])
+        try:
+            await _run(opened, connection)
+            wrapper = TransactionWrapper(_client())
+            wrapper._connection = connection
+            token = get_connections().set(_NAME, wrapper)
+            mark = _open.set(opened)
+            try:
+                yield
+            except BaseException:
+                await _rollback(connection)
+                raise
+            finally:
+                _open.reset(mark)
+                get_connections().reset(token)
+            await _commit(connection)
+        finally:
+            await asyncio.shield(_release(connection))
+    for follow in opened.after_commit:
+        await follow()
+
+
+async def _run(opened: _Open, connection: Any) -> None:
+    _count("BEGIN")
+    try:
+        await connection.execute("BEGIN")
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def _rollback(connection: Any) -> None:
+    try:
+        await connection.execute("ROLLBACK")
+    except BaseException:
+        # The server drops the transaction with the connection; the first error is the one to report.
+        connection.terminate()
+
+
+async def _commit(connection: Any) -> None:
+    _count("COMMIT")
+    try:
+        await connection.execute("COMMIT")
+    except LOST as error:
+        connection.terminate()
+        raise CommitUnknown() from error
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def _release(connection: Any) -> None:
+    try:
+        await pool().release(connection)
+    except LOST:
+        connection.terminate()
+
+
+def after_commit(follow: Callable[[], Awaitable[None]]) -> None:
+    """Run `follow` once the outermost transaction has committed; never when it rolls back."""
+    current = _open.get()
+    assert current is not None, "after_commit outside a transaction"
+    current.after_commit.append(follow)
+
+
+def _count(sql: str) -> None:
+    seen = _statements.get()
+    if seen is not None:
+        seen.append(sql)
+
+
+@asynccontextmanager
+async def statements() -> AsyncIterator[list[str]]:
+    """Collect the SQL this task sends; for tests that bound the statements of an operation."""
+    seen: list[str] = []
+    token = _statements.set(seen)
+    try:
+        yield seen
+    finally:
+        _statements.reset(token)
+
+
+def _connection() -> Any | None:
+    current = _open.get()
+    if current is None:
+        return None
+    assert current.task is asyncio.current_task(), "a task started inside a transaction uses it"
+    return current.connection
+
+
+async def _call(name: str, sql: str, args: Sequence[Any]) -> Any:
+    _count(sql)
+    connection = _connection()
+    if connection is not None:
+        return await getattr(connection, name)(sql, *args)
+    connection = await _acquire()
+    try:
+        return await getattr(connection, name)(sql, *args)
+    finally:
+        await asyncio.shield(_release(connection))
+
+
+async def fetch(sql: str, *args: Any) -> list[Record]:
+    """All rows of `sql` with `$1 …` arguments."""
+    return cast(list[Record], await _call("fetch", sql, args))
+
+
+async def row(sql: str, *args: Any) -> Record | None:
+    """The first row, or None."""
+    return cast("Record | None", await _call("fetchrow", sql, args))
+
+
+async def value(sql: str, *args: Any) -> Any:
+    """The first column of the first row, or None."""
+    return await _call("fetchval", sql, args)
+
+
+async def execute(sql: str, *args: Any) -> int:
+    """Run `sql` and give the number of rows it touched."""
+    tag = cast(str, await _call("execute", sql, args))
+    count = tag.rpartition(" ")[2]
+    return int(count) if count.isdigit() else 0
+
+
+async def retried(action: Callable[[], Awaitable[T]]) -> T:
+    """Run `action` again after a deadlock, serialization failure or lock wait: at most five times.
+
+    `action` opens its own transaction, so each try starts from nothing. Errors: Unavailable at the end.
+    """
+    assert not in_transaction(), "retry the whole transaction, not a part of it"
+    for tries in range(1, RETRY_MAX + 1):
+        try:
+            return await action()
+        except RETRYABLE as error:
+            if tries == RETRY_MAX:
+                raise Unavailable(what="database") from error
+            await asyncio.sleep(random.uniform(0.002, 0.02) * 2**tries)
+    raise AssertionError("unreachable")

@@ -1,0 +1,129 @@
+"""The one event log: what happened to an order, once, in order, for everyone who wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from domain.core import bell, db
+
+READ_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact of an order; `sequence` counts from 1 per order and is taken under the order row's lock."""
+
+    order_id: UUID
+    merchant_id: UUID
+    sequence: int
+    kind: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    recorded_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A commit-safe place in the whole log: everything up to it has been seen, nothing can appear before it."""
+
+    txid: int
+    no: int
+
+
+_INSERT = """
+INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[])
+"""
+
+
+async def record(*events: Event) -> None:
+    """Write events inside the caller's transaction; subscribers are woken after it commits."""
+    assert db.in_transaction(), "an event commits with the change it tells of"
+    if not events:
+        return
+    await db.execute(
+        _INSERT,
+        [event.order_id for event in events],
+        [event.merchant_id for event in events],
+        [event.sequence for event in events],
+        [event.kind for event in events],
+        [event.facts for event in events],
+    )
+    orders = {event.order_id for event in events}
+    db.after_commit(lambda: bell.ring(bell.ORDERS, *orders))
+
+
+def _event(row: db.Record) -> Event:
+    return Event(
+        row["order_id"],
+        row["merchant_id"],
+        row["sequence"],
+        row["kind"],
+        row["facts_json"],
+        row["recorded_at"],
+    )
+
+
+_COLUMNS = "order_id, merchant_id, sequence, kind, facts_json, recorded_at"
+
+
+async def of_order(order_id: UUID, *, after: int = 0, limit: int = READ_MAX) -> list[Event]:
+    """Events of one order with `sequence > after`, in order."""
+    rows = await db.fetch(
+        f"SELECT {_COLUMNS} FROM event_log WHERE order_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+        order_id,
+        after,
+        limit,
+    )
+    return [_event(row) for row in rows]
+
+
+async def of_orders(after: Mapping[UUID, int]) -> list[Event]:
+    """Events of many orders, each after its own sequence: one statement for all listeners of a process."""
+    rows = await db.fetch(
+        "SELECT e.order_id, e.merchant_id, e.sequence, e.kind, e.facts_json, e.recorded_at"
+        " FROM unnest($1::uuid[], $2::int[]) AS a(order_id, sequence)"
+        " JOIN event_log e ON e.order_id = a.order_id AND e.sequence > a.sequence"
+        " ORDER BY e.order_id, e.sequence",
+        list(after),
+        list(after.values()),
+    )
+    return [_event(row) for row in rows]
+
+
+async def follow(reader: str, *, limit: int = READ_MAX) -> tuple[Sequence[Event], Position | None]:
+    """The next events for a named reader of the whole log, and the position to `advance` to.
+
+    Takes a row lock on the reader, so two workers never read the same stretch; call inside a transaction.
+    """
+    assert db.in_transaction(), "the position moves with the effect of what was read"
+    await db.execute(
+        "INSERT INTO event_reader (name, txid, no) VALUES ($1, '0', 0) ON CONFLICT DO NOTHING", reader
+    )
+    at = await db.row(
+        "SELECT txid::text::bigint AS txid, no FROM event_reader WHERE name = $1 FOR NO KEY UPDATE", reader
+    )
+    assert at is not None
+    rows = await db.fetch(
+        f"SELECT {_COLUMNS}, txid::text::bigint AS txid, no FROM event_log"
+        " WHERE (txid, no) > ($1::text::xid8, $2) AND txid < pg_snapshot_xmin(pg_current_snapshot())"
+        " ORDER BY txid, no LIMIT $3",
+        str(at["txid"]),
+        at["no"],
+        limit,
+    )
+    position = Position(rows[-1]["txid"], rows[-1]["no"]) if rows else None
+    return [_event(row) for row in rows], position
+
+
+async def advance(reader: str, position: Position) -> None:
+    """Remember that `reader` has dealt with everything up to `position`, in the same transaction."""
+    await db.execute(
+        "UPDATE event_reader SET txid = $2::text::xid8, no = $3, moved_at = clock_timestamp() WHERE name = $1",
+        reader,
+        str(position.txid),
+        position.no,
+    )

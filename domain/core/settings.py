@@ -1,0 +1,297 @@
+"""Settings: `KAMI_*` environment variables, typed and checked once, with an answer for every mistake.
+
+In development missing secrets are made once and kept in `<data_dir>/secrets.env` (0600). In production nothing
+is made up: what is missing or unsafe refuses to start with the name of the setting and how to make one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import os
+import secrets
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = ("master_key", "signing_key", "sandbox_secret")
+SECRETS_FILE = "secrets.env"
+_MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
+_KEY_BYTES = 32
+_DISTINCT_BYTES_MIN = 12  # 32 random bytes have fewer distinct ones about never; "AAAA…" has one
+
+
+class SettingsWrong(Exception):
+    """The configuration cannot be used; `problems` holds one sentence per setting, with the remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """All settings of one process. Read them through `settings()`."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix="KAMI_",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    env: Literal["development", "production", "test"] = "development"
+    data_dir: Path = ROOT / ".kami"
+    database_url: str | None = Field(default=None, repr=False)
+    redis_url: str | None = Field(default=None, repr=False)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    public_url: str = ""
+    trusted_proxies: Annotated[list[str], NoDecode] = []
+    api_processes: int = Field(default=2, ge=1, le=64)
+    workers_separate: bool = False
+
+    master_key: SecretStr
+    signing_key: SecretStr
+
+    sandbox_url: str | None = None
+    sandbox_secret: SecretStr = SecretStr("")
+    sandbox_autoconfirm_ms: int | None = Field(default=None, ge=0)
+
+    geoip_db: Path | None = None
+    fx_feed: Literal["ecb_snapshot", "ecb", "manual"] = "ecb_snapshot"
+    smtp_url: str | None = Field(default=None, repr=False)
+    mail_from: str = "Kami <no-reply@kami.test>"
+    live_heartbeat_s: float = Field(default=15, gt=0)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "json"
+    otel_endpoint: str | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment only: a forgotten `.env` in the current folder must not configure a money system."""
+        return init_settings, env_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """Defaults that depend on other values; development finds its secrets in the data folder."""
+        values: dict[str, Any] = dict(given)
+        env = values.get("env", "development")
+        if env not in ("development", "test"):
+            return values
+        folder = Path(values.get("data_dir") or cls.model_fields["data_dir"].default)
+        if any(name not in values for name in SECRETS):
+            values = {**ensure_secrets(folder), **values}
+        values.setdefault("log_format", "console")
+        values.setdefault("sandbox_autoconfirm_ms", 300)
+        port = str(values.get("port", 8000))
+        if "sandbox_url" not in values and port.isascii() and port.isdigit():
+            values["sandbox_url"] = (
+                f"http://{reachable(str(values.get('host', '127.0.0.1')))}:{int(port) + 1}"
+            )
+        return values
+
+    @field_validator("data_dir", "geoip_db")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.abspath(path.expanduser()))
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _proxies(cls, given: Any) -> list[str]:
+        texts = given.split(",") if isinstance(given, str) else list(given)
+        found = [text.strip() for text in texts if text.strip()]
+        for text in found:
+            if text == "*":
+                raise ValueError(
+                    "'*' trusts an address that anyone can forge; list the proxies' addresses"
+                )
+            ipaddress.ip_network(text, strict=False)
+        return found
+
+    @field_validator("master_key", "signing_key", "sandbox_secret")
+    @classmethod
+    def _key(cls, key: SecretStr, info: ValidationInfo) -> SecretStr:
+        text = key.get_secret_value()
+        if info.field_name == "sandbox_secret" and not text:
+            return key
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except (binascii.Error, ValueError):
+            raise ValueError(f"not base64url; make one with: {_MAKE_ONE}") from None
+        if len(raw) != _KEY_BYTES:
+            raise ValueError(
+                f"{len(raw)} bytes instead of {_KEY_BYTES}; make one with: {_MAKE_ONE}"
+            )
+        if len(set(raw)) < _DISTINCT_BYTES_MIN:
+            raise ValueError(f"not random; make one with: {_MAKE_ONE}")
+        return key
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).scheme not in ("postgresql", "postgres"):
+            raise ValueError("must look like postgresql://user:password@host:5432/kami")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(
+                "must look like redis://user:password@host:6379/0, rediss://… or unix:///path"
+            )
+        return url
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        if not self.public_url:
+            object.__setattr__(self, "public_url", f"http://{reachable(self.host)}:{self.port}")
+        object.__setattr__(self, "public_url", self.public_url.rstrip("/"))
+        if urlsplit(self.public_url).scheme not in ("http", "https"):
+            raise ValueError("public_url must start with https:// (or http:// in development)")
+        return self
+
+    @property
+    def in_development(self) -> bool:
+        """GraphiQL, introspection, `?from=HK` and the mailbox are open only here and in tests."""
+        return self.env != "production"
+
+    def secret(self, name: str) -> bytes:
+        """The 32 raw bytes of one of `SECRETS`. Errors: SettingsWrong when it is not set."""
+        text: str = getattr(self, name).get_secret_value()
+        if not text:  # an empty key signs happily
+            raise SettingsWrong([f"KAMI_{name.upper()} is missing. Make one with: {_MAKE_ONE}"])
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def reachable(host: str) -> str:
+    """A host one can type into a browser for the address we listen on."""
+    if host in ("0.0.0.0", "::", ""):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def make_data_dir(path: Path) -> None:
+    """Create the data folder: closed to others, but root's can be passed through (0711).
+
+    As root the embedded servers run as another user, whose own folders lie inside.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+
+
+def ensure_secrets(data_dir: Path) -> dict[str, str]:
+    """The secrets of a development data folder; made once, readable by its owner only (0600).
+
+    Safe when several processes start together: the first complete file wins, nobody sees half of one.
+    """
+    path = Path(data_dir) / SECRETS_FILE
+    if not path.exists():
+        make_data_dir(path.parent)
+        draft = path.with_name(f"{SECRETS_FILE}.{os.getpid()}.{secrets.token_hex(4)}")
+        lines = [
+            "# Made once for this data folder. Without the master key its card keys cannot be read again."
+        ]
+        lines += [f"KAMI_{name.upper()}={secrets.token_urlsafe(_KEY_BYTES)}" for name in SECRETS]
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    found: dict[str, str] = {}
+    for line in path.read_text("utf-8").splitlines():
+        name, _, value = line.partition("=")
+        if name.startswith("KAMI_") and value:
+            found[name.removeprefix("KAMI_").lower()] = value.strip()
+    return {name: found[name] for name in SECRETS if name in found}
+
+
+def load() -> Settings:
+    """Read and check the environment. Errors: SettingsWrong with every problem found."""
+    try:
+        # The mypy plugin is not used: required fields come from the environment.
+        found = Settings()  # type: ignore[call-arg,unused-ignore]
+    except ValidationError as error:
+        raise SettingsWrong([_sentence(problem) for problem in error.errors()]) from None
+    except OSError as error:
+        raise SettingsWrong([f"KAMI_DATA_DIR cannot be used: {error}"]) from None
+    if found.env == "production":
+        problems = list(_unsafe(found))
+        if problems:
+            raise SettingsWrong(problems)
+    return found
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once. Errors: SettingsWrong."""
+    return load()
+
+
+def _sentence(problem: Any) -> str:
+    name = (
+        "KAMI_" + "_".join(str(part) for part in problem["loc"][:1]).upper()
+        if problem["loc"]
+        else "KAMI"
+    )
+    if problem["type"] == "missing":
+        return f"{name} is missing. Make one with: {_MAKE_ONE}"
+    text = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{name}: {text}"
+
+
+def _unsafe(found: Settings) -> list[str]:
+    """What production refuses."""
+    problems = []
+    if not found.database_url:
+        problems.append(
+            "KAMI_DATABASE_URL is missing. Name a PostgreSQL 16 or newer: postgresql://user:password@host/kami"
+        )
+    if not found.redis_url:
+        problems.append(
+            "KAMI_REDIS_URL is missing. Name a Redis 7 or Valkey 8: rediss://user:password@host:6379/0"
+        )
+    if urlsplit(found.public_url).scheme != "https":
+        problems.append("KAMI_PUBLIC_URL must be the https:// address that buyers see")
+    if found.sandbox_url and not found.sandbox_secret.get_secret_value():
+        problems.append(
+            f"KAMI_SANDBOX_SECRET is missing while KAMI_SANDBOX_URL is set. Make one with: {_MAKE_ONE}"
+        )
+    keys = [found.master_key.get_secret_value(), found.signing_key.get_secret_value()]
+    if keys[0] == keys[1]:
+        problems.append("KAMI_SIGNING_KEY must differ from KAMI_MASTER_KEY: one key, one purpose")
+    return problems

@@ -1,0 +1,88 @@
+"""Reads about people: the viewer behind a token, an account by its address."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domain.core import clock, db
+from domain.identity import rules
+from domain.identity.models import Account
+from domain.identity.rules import OperatorRole, Role, Viewer
+
+# A revoked session or role is dead everywhere within five seconds (CASES H14), so a viewer is kept for four.
+CACHE_S = 4.0
+CACHE_MAX = 10_000
+
+_cache: dict[bytes, tuple[float, Viewer]] = {}
+
+# `last_seen_at` moves at most every five minutes: reads stay reads.
+_VIEWER = """
+WITH seen AS (
+    UPDATE session SET last_seen_at = clock_timestamp()
+    WHERE token_hash = $1 AND expires_at > clock_timestamp()
+      AND last_seen_at < clock_timestamp() - interval '5 minutes')
+SELECT s.id AS session_id, s.expires_at, a.id, a.email, a.locale, a.kind,
+    ARRAY(SELECT m.merchant_id FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS merchants,
+    ARRAY(SELECT m.role::text FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS roles,
+    ARRAY(SELECT o.role::text FROM operator_role o WHERE o.account_id = a.id) AS operator_roles
+FROM session s JOIN account a ON a.id = s.account_id
+WHERE s.token_hash = $1 AND s.expires_at > clock_timestamp() AND a.state = 'open'
+"""
+
+
+async def viewer(token: str) -> Viewer | None:
+    """Who holds the token; None when it is unknown, signed out or over. One statement, kept four seconds."""
+    if not rules.is_token(token):
+        return None
+    hashed = rules.token_hash(token)
+    kept = _cache.get(hashed)
+    if kept is not None and kept[0] > clock.monotonic() and kept[1].expires_at > clock.now():
+        return kept[1]
+    row = await db.row(_VIEWER, hashed)
+    if row is None:
+        _cache.pop(hashed, None)
+        return None
+    is_operator = row["kind"] == "operator"
+    found = Viewer(
+        account_id=row["id"],
+        email=row["email"],
+        locale=row["locale"],
+        session_id=row["session_id"],
+        expires_at=row["expires_at"],
+        roles={
+            merchant: Role(role)
+            for merchant, role in zip(row["merchants"], row["roles"], strict=True)
+        },
+        operator=is_operator,
+        operator_roles=frozenset(
+            OperatorRole(role) for role in row["operator_roles"] if is_operator
+        ),
+    )
+    _keep(hashed, found)
+    return found
+
+
+def _keep(hashed: bytes, found: Viewer) -> None:
+    _cache.pop(hashed, None)
+    while len(_cache) >= CACHE_MAX:
+        del _cache[next(iter(_cache))]  # the oldest: insertion order is age
+    _cache[hashed] = (clock.monotonic() + CACHE_S, found)
+
+
+def forget_token(hashed: bytes) -> None:
+    """Drop one kept viewer of this process."""
+    _cache.pop(hashed, None)
+
+
+def forget_viewers(account_id: UUID | None = None) -> None:
+    """Drop the kept viewers of an account in this process, or all of them."""
+    if account_id is None:
+        _cache.clear()
+        return
+    for hashed in [key for key, (_, kept) in _cache.items() if kept.account_id == account_id]:
+        del _cache[hashed]
+
+
+async def account_by_email(email: str) -> Account | None:
+    """The account with this normalised address."""
+    return await Account.get_or_none(email=email)

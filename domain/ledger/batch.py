@@ -1,0 +1,281 @@
+"""The set form of posting: N journals in a handful of statements, all inside the caller's transaction.
+
+Order: `open_many` → `lock` → decide → `write` → `move`. An error of `move` comes after the books were written:
+roll the whole transaction back. Every statement of an account's balance runs under its row lock, taken sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NoReturn
+from uuid import UUID
+
+from domain.core import db, ids
+from domain.ledger import accounts as book
+from domain.ledger import rules
+from domain.ledger.models import JournalDraft, Opened, TransferLines
+from domain.ledger.rules import AccountClosed, Balance, Change, CurrencyMismatch, KeyReused, Leg
+
+Row = tuple[int, int]  # account_no, shard
+
+# An `effective_at` ahead of the database clock is cut to it: books may be back-dated, never post-dated.
+_OPEN = """
+INSERT INTO ledger_journal
+    (id, key, input_hash, kind, effective_at, recorded_at, correlation_id, reverses_id, batch_id, chain)
+SELECT t.id, t.key, t.input_hash, t.kind, least(coalesce(t.effective_at, now.at), now.at), now.at,
+    t.correlation_id, t.reverses_id, $8, $9
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[], $6::uuid[], $7::uuid[])
+    AS t(id, key, input_hash, kind, effective_at, correlation_id, reverses_id),
+    (SELECT clock_timestamp() AS at OFFSET 0) AS now
+ON CONFLICT (key) DO NOTHING RETURNING id
+"""
+
+
+async def open_many(drafts: Sequence[JournalDraft], *, chain: int = 0) -> Opened:
+    """Take the keys of `drafts` in one statement; a key posts once, whoever else tries.
+
+    Waits for a rival transaction that holds one of the keys. Only `new` journals may and must be written:
+    a journal without transfers is a fault (`check`), so a draft that drops out later means a rollback.
+    """
+    assert db.in_transaction(), "journals commit with their transfers"
+    # Sorted: two sets that share keys wait for each other in one order.
+    drafts = sorted(drafts, key=lambda draft: draft.key)
+    rows = await db.fetch(
+        _OPEN,
+        [draft.id for draft in drafts],
+        [draft.key for draft in drafts],
+        [draft.input_hash for draft in drafts],
+        [draft.kind for draft in drafts],
+        [draft.effective_at for draft in drafts],
+        [draft.correlation_id for draft in drafts],
+        [draft.reverses_id for draft in drafts],
+        ids.uuid7() if len(drafts) > 1 else None,
+        chain,
+    )
+    new = {row[0] for row in rows}
+    opened = Opened(new, set(), set(), {})
+    if len(new) == len(drafts):
+        return opened
+    asked = {draft.key: draft.input_hash for draft in drafts if draft.id not in new}
+    for row in await db.fetch(
+        "SELECT id, key, input_hash FROM ledger_journal WHERE key = ANY($1)", list(asked)
+    ):
+        same = row["input_hash"] == asked[row["key"]]
+        (opened.done if same else opened.reused).add(row["key"])
+        opened.found[row["key"]] = row["id"]
+    assert len(opened.found) == len(asked), "a key is neither ours nor anybody's"
+    return opened
+
+
+_COUNTERS = (
+    "account_no, shard, debits_pending, debits_posted, credits_pending, credits_posted,"
+    " floor_minor, ceiling_minor, version"
+)
+_LOCK = f"""
+SELECT {_COUNTERS} FROM ledger_balance
+WHERE (account_no, shard) IN (SELECT * FROM unnest($1::bigint[], $2::smallint[]))
+ORDER BY account_no, shard FOR NO KEY UPDATE
+"""
+_ZERO = """
+INSERT INTO ledger_balance (account_no, shard)
+SELECT no, shard FROM unnest($1::bigint[], $2::smallint[]) AS t(no, shard)
+    JOIN ledger_account a USING (no)
+WHERE shard > 0 AND shard < a.shards ORDER BY no, shard ON CONFLICT DO NOTHING
+"""
+
+
+async def lock(account_nos: Collection[int], lane: int = 0) -> dict[int, Balance]:
+    """The balance row of each account that this lane writes, locked in sorted order until commit.
+
+    A shared account gives the row of the lane, any other its only row.
+    """
+    known = await book.facts(account_nos)
+    held = await lock_rows([(no, lane % known[no].shards) for no in known])
+    return {no: balance for (no, _), balance in held.items()}
+
+
+async def lock_rows(rows: Iterable[Row]) -> dict[Row, Balance]:
+    """`lock` for exact (account_no, shard) rows."""
+    assert db.in_transaction(), "a lock without a transaction is none"
+    wanted = sorted(set(rows))
+    nos, shards = [row[0] for row in wanted], [row[1] for row in wanted]
+    found = await db.fetch(_LOCK, nos, shards)
+    if len(found) < len(wanted):
+        # Accounts are opened with all their rows; only a raised number of shards comes here.
+        await db.execute(_ZERO, nos, shards)
+        found = await db.fetch(_LOCK, nos, shards)
+    assert len(found) == len(wanted), f"balance rows are missing: {len(found)} of {len(wanted)}"
+    return {(row[0], row[1]): Balance(*row) for row in found}
+
+
+_WRITE = """
+INSERT INTO ledger_transfer
+    (journal_id, line_no, source_no, target_no, source_shard, target_shard, amount_minor, ccy, phase)
+SELECT *, 'posted' FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[],
+    $5::smallint[], $6::smallint[], $7::bigint[], $8::text[])
+"""
+
+
+async def write(lines: TransferLines, held: Mapping[int, Balance]) -> None:
+    """Write posted transfers in one statement; `held` comes from `lock` and knows each account's row."""
+    shard = {no: balance.shard for no, balance in held.items()}
+    await db.execute(
+        _WRITE,
+        lines.journal_ids,
+        lines.line_nos,
+        lines.source_nos,
+        lines.target_nos,
+        [shard[no] for no in lines.source_nos],
+        [shard[no] for no in lines.target_nos],
+        lines.amounts_minor,
+        lines.ccys,
+    )
+
+
+async def move(lines: TransferLines, held: Mapping[int, Balance]) -> None:
+    """Move the balances by what `lines` say: one UPDATE, net per row, version + 1; `held` is kept in step.
+
+    Errors: InsufficientFunds, CeilingExceeded, CurrencyMismatch, AccountClosed. Roll back on each of them.
+    """
+    ccys = _currencies(lines)
+    debits = dict.fromkeys(ccys, 0)
+    credits = dict.fromkeys(ccys, 0)
+    for source, target, minor in zip(
+        lines.source_nos, lines.target_nos, lines.amounts_minor, strict=True
+    ):
+        debits[source] += minor
+        credits[target] += minor
+    await apply(
+        {
+            (no, held[no].shard): Change(ccy, 0, debits[no], 0, credits[no])
+            for no, ccy in ccys.items()
+        },
+        {(no, balance.shard): balance for no, balance in held.items()},
+    )
+
+
+def _currencies(lines: TransferLines) -> dict[int, str]:
+    """The currency of each account in `lines`. Errors: CurrencyMismatch when one account meets two."""
+    used = set(lines.ccys)
+    nos = set(lines.source_nos).union(lines.target_nos)
+    if len(used) == 1:
+        return dict.fromkeys(nos, used.pop())
+    ccys = dict(zip(lines.source_nos, lines.ccys, strict=True))
+    ccys.update(zip(lines.target_nos, lines.ccys, strict=True))
+    for column in (lines.source_nos, lines.target_nos):
+        for no, ccy in zip(column, lines.ccys, strict=True):
+            if ccys[no] != ccy:
+                raise CurrencyMismatch(account_no=no, currency=ccy)
+    return ccys
+
+
+# The join on (no, ccy) is the guard of the table: a wrong currency or a closed account updates no row.
+_MOVE = """
+UPDATE ledger_balance b SET
+    debits_pending = b.debits_pending + d.debits_pending, debits_posted = b.debits_posted + d.debits_posted,
+    credits_pending = b.credits_pending + d.credits_pending, credits_posted = b.credits_posted + d.credits_posted,
+    version = b.version + 1
+FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    AS d(no, shard, ccy, debits_pending, debits_posted, credits_pending, credits_posted)
+    JOIN ledger_account a ON a.no = d.no AND a.ccy = d.ccy AND a.closed_at IS NULL
+WHERE b.account_no = d.no AND b.shard = d.shard
+"""
+
+
+async def apply(changes: Mapping[Row, Change], held: Mapping[Row, Balance]) -> None:
+    """Move locked rows: limits in memory first, then the UPDATE, then the count of rows."""
+    await check_limits(changes, held)
+    pending: dict[str, int] = {}
+    posted: dict[str, int] = {}
+    for change in changes.values():
+        ccy = change.ccy
+        pending[ccy] = pending.get(ccy, 0) + change.debits_pending - change.credits_pending
+        posted[ccy] = posted.get(ccy, 0) + change.debits_posted - change.credits_posted
+    assert not any(pending.values()) and not any(posted.values()), (pending, posted)
+    values = changes.values()
+    touched = await db.execute(
+        _MOVE,
+        [row[0] for row in changes],
+        [row[1] for row in changes],
+        [change.ccy for change in values],
+        [change.debits_pending for change in values],
+        [change.debits_posted for change in values],
+        [change.credits_pending for change in values],
+        [change.credits_posted for change in values],
+    )
+    if touched != len(changes):
+        await _untouched(changes)
+    for row, change in changes.items():
+        held[row].take(change)
+
+
+async def check_limits(changes: Mapping[Row, Change], held: Mapping[Row, Balance]) -> None:
+    """Floors and ceilings of locked rows, in the order of the accounts. Errors: as `rules.refuse`."""
+    for row in sorted(changes):
+        balance = held[row]
+        if balance.floor_minor is not None or balance.ceiling_minor is not None:
+            known = await book.facts([row[0]])
+            rules.refuse(known[row[0]].key, balance, changes[row])
+
+
+async def _untouched(changes: Mapping[Row, Change]) -> NoReturn:
+    """Say why a row of `changes` was not moved."""
+    rows = await db.fetch(
+        "SELECT a.no, a.ccy, a.closed_at FROM ledger_account a WHERE a.no = ANY($1)",
+        [row[0] for row in changes],
+    )
+    accounts = {row["no"]: row for row in rows}
+    known = await book.facts(accounts)
+    for (no, _), change in sorted(changes.items(), key=lambda item: item[0]):
+        account = accounts.get(no)
+        assert account is not None, f"account {no} does not exist"
+        if account["ccy"] != change.ccy:
+            raise CurrencyMismatch(**rules.named(known[no].key), currency=change.ccy)
+        if account["closed_at"] is not None:
+            raise AccountClosed(**rules.named(known[no].key))
+    raise AssertionError("balance rows went missing under their locks")
+
+
+_LEGS = """
+INSERT INTO ledger_transfer (journal_id, line_no, source_no, target_no, source_shard, target_shard,
+    amount_minor, ccy, phase, hold_id)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[],
+    $5::smallint[], $6::smallint[], $7::bigint[], $8::text[], $9::text[], $10::uuid[])
+RETURNING no
+"""
+
+
+async def write_legs(journals: Mapping[UUID, Sequence[Leg]]) -> list[int]:
+    """Write the legs of any phase, numbered per journal; the numbers the transfers got."""
+    flat = [leg for legs in journals.values() for leg in legs]
+    rows = await db.fetch(
+        _LEGS,
+        [journal_id for journal_id, legs in journals.items() for _ in legs],
+        [line for legs in journals.values() for line in range(1, len(legs) + 1)],
+        [leg.source_no for leg in flat],
+        [leg.target_no for leg in flat],
+        [leg.source_shard for leg in flat],
+        [leg.target_shard for leg in flat],
+        [leg.minor for leg in flat],
+        [leg.ccy for leg in flat],
+        [leg.phase for leg in flat],
+        [leg.hold_id for leg in flat],
+    )
+    return [row[0] for row in rows]
+
+
+async def enter(journals: Mapping[JournalDraft, Sequence[Leg]], held: Mapping[Row, Balance]) -> list[int]:
+    """Open, write and move journals whose rows are locked and whose keys were just looked up.
+
+    Limits are checked before anything is written: whoever catches the refusal inside a larger transaction
+    finds it as it was. The transfer numbers, in order.
+    """
+    changes = rules.changes(leg for legs in journals.values() for leg in legs)
+    await check_limits(changes, held)
+    opened = await open_many(list(journals))
+    if opened.found:
+        # A rival with other accounts took the key between the look-up and now.
+        raise KeyReused(key=min(opened.found))
+    numbers = await write_legs({draft.id: legs for draft, legs in journals.items()})
+    await apply(changes, held)
+    return numbers

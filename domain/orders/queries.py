@@ -1,0 +1,84 @@
+"""Reads of orders: one statement brings an order with just the parts that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from domain.core import db
+from domain.orders.models import COLUMNS, Order, order
+
+# Each part is one JSON sub-select: rows of other nouns read as they are, decided by nobody here.
+_PARTS = {
+    "lines": (
+        "SELECT json_agg(json_build_array(l.id, l.position, l.variant_id, l.delivery, l.title, l.quantity,"
+        " l.unit_minor, l.discount_minor, l.total_minor, l.done) ORDER BY l.position)"
+        " FROM order_line l WHERE l.order_id = o.id"
+    ),
+    "payments": (
+        "SELECT json_agg(json_build_array(a.id, a.state, a.method, a.requested_minor, a.ccy, a.action_json,"
+        " a.provider) ORDER BY a.seq) FROM payment_attempt a WHERE a.order_id = o.id"
+    ),
+    "timeline": (
+        "SELECT json_agg(json_build_array(e.sequence, e.kind, e.facts_json, e.recorded_at) ORDER BY e.sequence)"
+        " FROM event_log e WHERE e.order_id = o.id"
+    ),
+    "funds": (
+        "SELECT json_agg(json_build_array(g.leg, g.amount_minor, g.returned_minor, c.ccy, c.id) ORDER BY c.id, g.no)"
+        " FROM capture c JOIN capture_leg g ON g.capture_id = c.id WHERE c.order_id = o.id"
+    ),
+    "money": (
+        "SELECT json_agg(json_build_array(c.id, c.amount_minor, c.returned_minor, c.ccy, c.state, c.park_reason,"
+        " c.source_purpose) ORDER BY c.id) FROM capture c WHERE c.order_id = o.id"
+    ),
+    "refunds": (
+        "SELECT json_agg(json_build_array(r.id, r.amount_minor, r.ccy, r.state, r.reason, r.created_at) ORDER BY r.id)"
+        " FROM refund r WHERE r.order_id = o.id"
+    ),
+}
+PARTS = frozenset(_PARTS)
+
+
+@dataclass(slots=True)
+class OrderView:
+    """An order as it is read: `parts` holds the asked parts as lists of plain rows."""
+
+    order: Order
+    parts: dict[str, list[list[Any]]] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=64)
+def _select(parts: frozenset[str]) -> str:
+    # Sorted, so that the same parts are always the same prepared statement.
+    extra = "".join(f", ({_PARTS[part]}) AS part_{part}" for part in sorted(parts))
+    columns = ", ".join(f"o.{name.strip()}" for name in COLUMNS.split(","))
+    return f"SELECT {columns}{extra} FROM orders o WHERE o.id = ANY($1)"
+
+
+async def views(order_ids: Iterable[UUID], parts: Iterable[str] = ()) -> dict[UUID, OrderView]:
+    """Orders by id with the asked parts: one statement however many orders and parts."""
+    wanted = frozenset(parts)
+    rows = await db.fetch(_select(wanted), list(order_ids))
+    return {
+        row["id"]: OrderView(order(row), {part: row[f"part_{part}"] or [] for part in wanted}) for row in rows
+    }
+
+
+async def view(order_id: UUID, parts: Iterable[str] = ()) -> OrderView | None:
+    """One order, or None."""
+    return (await views([order_id], parts)).get(order_id)
+
+
+async def of_merchant(merchant_id: UUID, *, before: UUID | None, limit: int) -> list[Order]:
+    """A merchant's orders, newest first, older than `before`."""
+    rows = await db.fetch(
+        f"SELECT {COLUMNS} FROM orders WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2)"
+        " ORDER BY id DESC LIMIT $3",
+        merchant_id,
+        before,
+        limit,
+    )
+    return [order(row) for row in rows]

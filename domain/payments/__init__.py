@@ -1,0 +1,75 @@
+"""Payments: attempts, the inbox of providers' words, captures and refunds."""
+
+from domain.payments.attempts import (
+    AttemptLive,
+    answer,
+    apply_many,
+    close,
+    due_for_check,
+    find,
+    intents,
+    live_of,
+    new_id,
+    open_attempt,
+)
+from domain.payments.captures import (
+    attempts_of,
+    due,
+    free,
+    park_culprit,
+    parked_of,
+    store,
+)
+from domain.payments.captures import of_order as captures_of
+from domain.payments.inbox import judged, put, receive, unpark, waiting
+from domain.payments.models import Attempt, Capture, Refund, Word
+from domain.payments.refunds import OPEN as OPEN_REFUND
+from domain.payments.refunds import (
+    create_refund,
+    find_refund,
+    give_back_capture,
+    move_refund,
+    provider_of,
+    refunds_of,
+)
+from domain.payments.routing import Offer, UnknownMethod, offers, route
+
+__all__ = [
+    "OPEN_REFUND",
+    "Attempt",
+    "AttemptLive",
+    "Capture",
+    "Offer",
+    "Refund",
+    "UnknownMethod",
+    "Word",
+    "answer",
+    "apply_many",
+    "attempts_of",
+    "captures_of",
+    "close",
+    "create_refund",
+    "due",
+    "due_for_check",
+    "find",
+    "find_refund",
+    "free",
+    "give_back_capture",
+    "intents",
+    "judged",
+    "live_of",
+    "move_refund",
+    "new_id",
+    "offers",
+    "open_attempt",
+    "park_culprit",
+    "parked_of",
+    "provider_of",
+    "put",
+    "receive",
+    "refunds_of",
+    "route",
+    "store",
+    "unpark",
+    "waiting",
+]

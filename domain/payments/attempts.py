@@ -1,0 +1,186 @@
+"""Attempts: opened before the provider is called, answered after, closed only by a provider's word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.core import db, ids
+from domain.core.errors import DomainError
+from domain.core.money import Money
+from domain.payments.models import ATTEMPT_COLUMNS, Attempt
+from domain.payments.ports import (
+    BankTransfer,
+    Challenge,
+    ChargeAnswer,
+    ChargeState,
+    NextAction,
+    QrCode,
+    Redirect,
+    WalletSheet,
+)
+from domain.payments.rules import LIVE
+
+# When an attempt is asked about: soon after an unclear answer, then ever more rarely, never given up.
+CHECK_AFTER_S = (2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+CHECK_MAX_S = 6 * 3600
+
+
+class AttemptLive(DomainError):
+    """Another attempt of the order may still take money."""
+
+    code = "ATTEMPT_LIVE"
+
+
+_OPEN = """
+INSERT INTO payment_attempt (id, intent_id, order_id, merchant_id, lane, seq, provider, provider_account, method,
+    requested_minor, ccy, next_check_at)
+SELECT $1, $2, $2, $3, $4, 1 + (SELECT count(*) FROM payment_attempt WHERE order_id = $2), $5, $6, $7, $8, $9,
+    clock_timestamp() + interval '45 s'
+ON CONFLICT (order_id) WHERE state IN ('started', 'requires_action', 'processing', 'authorized', 'unknown')
+DO NOTHING RETURNING {columns}
+""".format(columns=ATTEMPT_COLUMNS)
+
+
+async def open_attempt(
+    attempt_id: UUID,
+    *,
+    order_id: UUID,
+    merchant_id: UUID,
+    lane: int,
+    provider: str,
+    account: str,
+    method: str,
+    amount: Money,
+) -> Attempt:
+    """Write the intention to charge `amount` before anybody is called. Errors: AttemptLive."""
+    row = await db.row(
+        _OPEN, attempt_id, order_id, merchant_id, lane, provider, account, method, amount.minor, amount.currency
+    )
+    if row is None:
+        raise AttemptLive()
+    return Attempt(*row)
+
+
+async def answer(attempt_id: UUID, said: ChargeAnswer, *, check_after: timedelta) -> Attempt | None:
+    """Write what the provider answered, unless a callback was faster (then the stored state stands).
+
+    A capture is never taken from an answer here: it goes through the inbox like every other word of the provider.
+    """
+    state = said.state if said.state in LIVE or said.state in _CLOSED else ChargeState.PROCESSING
+    row = await db.row(
+        "UPDATE payment_attempt SET state = $2, provider_ref = coalesce(provider_ref, $3), action_json = $4,"
+        " raw_code = $5, raw_message = $6, next_check_at = clock_timestamp() + $7::interval"
+        f" WHERE id = $1 AND state IN ('started', 'unknown') RETURNING {ATTEMPT_COLUMNS}",
+        attempt_id,
+        state,
+        said.provider_ref,
+        action_json(said.action),
+        said.raw_code[:64],
+        said.raw_message[:2000],
+        check_after,
+    )
+    return Attempt(*row) if row else None
+
+
+_CLOSED = (ChargeState.DECLINED, ChargeState.FAILED, ChargeState.VOIDED)
+
+
+async def close(attempt_id: UUID, state: str) -> bool:
+    """Close a live attempt as declined, failed or voided; false when it no longer is live."""
+    return bool(
+        await db.execute(
+            "UPDATE payment_attempt SET state = $2, next_check_at = NULL WHERE id = $1 AND state = ANY($3)",
+            attempt_id,
+            state,
+            list(LIVE),
+        )
+    )
+
+
+async def find(attempt_id: UUID) -> Attempt | None:
+    """One attempt."""
+    row = await db.row(f"SELECT {ATTEMPT_COLUMNS} FROM payment_attempt WHERE id = $1", attempt_id)
+    return Attempt(*row) if row else None
+
+
+async def live_of(order_id: UUID) -> Attempt | None:
+    """The attempt of an order that may still take money, or None."""
+    row = await db.row(
+        f"SELECT {ATTEMPT_COLUMNS} FROM payment_attempt WHERE order_id = $1 AND state = ANY($2)",
+        order_id,
+        list(LIVE),
+    )
+    return Attempt(*row) if row else None
+
+
+async def due_for_check(limit: int) -> list[Attempt]:
+    """Attempts whose provider should be asked now; each is put off first, so two workers never ask together."""
+    rows = await db.fetch(
+        "WITH due AS MATERIALIZED (SELECT id, checks FROM payment_attempt"
+        " WHERE state = ANY($1) AND next_check_at < clock_timestamp()"
+        " ORDER BY next_check_at LIMIT $2 FOR UPDATE SKIP LOCKED)"
+        " UPDATE payment_attempt a SET checks = least(a.checks + 1, 30000), next_check_at = clock_timestamp()"
+        " + make_interval(secs => coalesce(($3::float8[])[due.checks + 1], $4))"
+        f" FROM due WHERE a.id = due.id RETURNING {', '.join('a.' + c.strip() for c in ATTEMPT_COLUMNS.split(','))}",
+        list(LIVE),
+        limit,
+        [float(seconds) for seconds in CHECK_AFTER_S],
+        float(CHECK_MAX_S),
+    )
+    return [Attempt(*row) for row in rows]
+
+
+async def apply_many(changes: Sequence[tuple[UUID, str, int | None, str | None, str]]) -> None:
+    """Write (attempt, state, processed_minor, processed_ccy, provider_ref) of many attempts of locked orders."""
+    if not changes:
+        return
+    await db.execute(
+        "UPDATE payment_attempt a SET state = c.state, processed_minor = coalesce(c.minor, a.processed_minor),"
+        " processed_ccy = coalesce(c.ccy, a.processed_ccy), provider_ref = coalesce(a.provider_ref, c.ref),"
+        " next_check_at = CASE WHEN c.state = ANY($6) THEN a.next_check_at END"
+        " FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[]) AS c(id, state, minor, ccy, ref)"
+        " WHERE a.id = c.id",
+        *(list(column) for column in zip(*changes, strict=True)),
+        list(LIVE),
+    )
+
+
+async def intents(order_ids: Sequence[UUID], states: Sequence[str]) -> None:
+    """Set the intents of locked orders."""
+    await db.execute(
+        "UPDATE payment_intent i SET state = c.state FROM unnest($1::uuid[], $2::text[]) AS c(id, state)"
+        " WHERE i.order_id = c.id AND i.state <> c.state",
+        list(order_ids),
+        list(states),
+    )
+
+
+def action_json(action: NextAction | None) -> dict[str, Any] | None:
+    """A next action as it is stored: its kind and its plain values."""
+    match action:
+        case None:
+            return None
+        case Redirect(url):
+            return {"kind": "redirect", "url": url}
+        case QrCode(content, expires_at):
+            return {"kind": "qr", "content": content, "expires_at": expires_at.isoformat()}
+        case WalletSheet(wallet, payload):
+            return {"kind": "wallet", "wallet": wallet, "payload": payload}
+        case BankTransfer(address, amount, expires_at):
+            return {
+                "kind": "transfer",
+                "address": address,
+                "minor": amount.minor,
+                "ccy": amount.currency,
+                "expires_at": expires_at.isoformat(),
+            }
+        case Challenge(url):
+            return {"kind": "challenge", "url": url}
+
+
+def new_id() -> UUID:
+    """The id of an attempt about to be opened."""
+    return ids.uuid7()

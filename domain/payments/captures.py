@@ -1,0 +1,116 @@
+"""Captures: money a provider has taken, written in the state in which the set leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from domain.core import db
+from domain.payments.models import ATTEMPT_COLUMNS, CAPTURE_COLUMNS, Attempt, Capture
+
+_INSERT = """
+INSERT INTO capture (id, attempt_id, order_id, merchant_id, lane, provider, provider_account, taken_minor,
+    amount_minor, ccy, source_purpose, state, park_reason, journal_id, captured_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::text[], $7::text[],
+    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::timestamptz[])
+"""
+
+
+async def due(lane: int, limit: int) -> list[Capture]:
+    """Captures of a lane that wait for fulfilment; their orders are locked by the caller."""
+    rows = await db.fetch(
+        f"SELECT {CAPTURE_COLUMNS} FROM capture WHERE lane = $1 AND state = 'captured' ORDER BY id LIMIT $2"
+        " FOR NO KEY UPDATE SKIP LOCKED",
+        lane,
+        limit,
+    )
+    return [Capture(*row) for row in rows]
+
+
+async def parked_of(order_ids: Sequence[UUID], reasons: Sequence[str]) -> list[Capture]:
+    """Parked captures of locked orders, for the reasons from which a later event frees them."""
+    rows = await db.fetch(
+        f"SELECT {CAPTURE_COLUMNS} FROM capture WHERE order_id = ANY($1) AND state = 'parked'"
+        " AND park_reason = ANY($2) ORDER BY id FOR NO KEY UPDATE",
+        list(order_ids),
+        list(reasons),
+    )
+    return [Capture(*row) for row in rows]
+
+
+async def of_order(order_id: UUID) -> list[Capture]:
+    """All captures of an order, oldest first, locked."""
+    rows = await db.fetch(
+        f"SELECT {CAPTURE_COLUMNS} FROM capture WHERE order_id = $1 ORDER BY id FOR NO KEY UPDATE", order_id
+    )
+    return [Capture(*row) for row in rows]
+
+
+async def attempts_of(attempt_ids: Sequence[UUID]) -> dict[UUID, Attempt]:
+    """Attempts by id; read them again once their orders are locked."""
+    rows = await db.fetch(
+        f"SELECT {ATTEMPT_COLUMNS} FROM payment_attempt WHERE id = ANY($1)", list(attempt_ids)
+    )
+    return {row["id"]: Attempt(*row) for row in rows}
+
+
+async def store(captures: Sequence[Capture]) -> None:
+    """Write captures where the set leaves them: new ones inserted, known ones updated."""
+    fresh = [one for one in captures if one.is_new]
+    known = [one for one in captures if not one.is_new]
+    if fresh:
+        await db.execute(
+            _INSERT,
+            [one.id for one in fresh],
+            [one.attempt_id for one in fresh],
+            [one.order_id for one in fresh],
+            [one.merchant_id for one in fresh],
+            [one.lane for one in fresh],
+            [one.provider for one in fresh],
+            [one.provider_account for one in fresh],
+            [one.taken_minor for one in fresh],
+            [one.amount_minor for one in fresh],
+            [one.ccy for one in fresh],
+            [one.source_purpose for one in fresh],
+            [one.state for one in fresh],
+            [one.park_reason for one in fresh],
+            [one.journal_id for one in fresh],
+            [one.captured_at for one in fresh],
+        )
+    if known:
+        touched = await db.execute(
+            "UPDATE capture c SET state = k.state, park_reason = k.reason, source_purpose = k.source,"
+            " journal_id = k.journal FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[])"
+            " AS k(id, state, reason, source, journal) WHERE c.id = k.id AND c.state <> 'settled'",
+            [one.id for one in known],
+            [one.state for one in known],
+            [one.park_reason for one in known],
+            [one.source_purpose for one in known],
+            [one.journal_id for one in known],
+        )
+        assert touched == len(known), (touched, len(known))
+
+
+async def free(order_id: UUID, reasons: Sequence[str]) -> int:
+    """Send parked captures of a locked order round again (restocked, cleared by risk, delivered by hand)."""
+    return await db.execute(
+        "UPDATE capture SET state = 'captured', park_reason = NULL"
+        " WHERE order_id = $1 AND state = 'parked' AND park_reason = ANY($2)",
+        order_id,
+        list(reasons),
+    )
+
+
+async def park_culprit(*, no: int | None, capture_id: UUID | None, error: str) -> None:
+    """Set aside the one word or capture that makes a set fail, so that it never spoils the others."""
+    if no is not None:
+        await db.execute(
+            "UPDATE inbox_event SET verdict = 'parked', note = $2 WHERE no = $1 AND verdict IS NULL", no, error[:120]
+        )
+    if capture_id is not None:
+        await db.execute(
+            "UPDATE capture SET state = 'parked', park_reason = 'error', error = $2"
+            " WHERE id = $1 AND state = 'captured'",
+            capture_id,
+            error[:2000],
+        )

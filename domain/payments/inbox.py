@@ -1,0 +1,115 @@
+"""The inbox: every proved word of a provider becomes one row before anything else happens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from domain.core import bell, db, ids
+from domain.core.money import Money
+from domain.payments.models import Word
+from domain.payments.ports import Fact, providers
+
+ATTEMPT_PREFIX = "pay"
+REFUND_PREFIX = "ref"
+
+_RECEIVE = """
+INSERT INTO inbox_event (provider, provider_account, event_id, lane, reference_id, body_hash, facts_json)
+SELECT $1, $2, f.event_id, coalesce(a.lane, 0), f.reference_id, $3, f.facts
+FROM unnest($4::text[], $5::uuid[], $6::jsonb[]) AS f(event_id, reference_id, facts)
+LEFT JOIN payment_attempt a ON a.id = f.reference_id
+ON CONFLICT DO NOTHING RETURNING lane
+"""
+
+
+async def receive(provider: str, account: str, headers: Mapping[str, str], body: bytes) -> int:
+    """Prove a callback on its raw bytes and store its facts; the number of facts that were new.
+
+    Errors: CallbackRefused, after which nothing has changed.
+    """
+    facts = providers[provider].verify(account=account, headers=headers, body=body)
+    return await put(provider, account, facts, body=body)
+
+
+async def put(provider: str, account: str, facts: Sequence[Fact], *, body: bytes) -> int:
+    """Store proved facts (a callback's or a query's) once each and wake the lanes they belong to."""
+    if not facts:
+        return 0
+    rows = await db.fetch(
+        _RECEIVE,
+        provider,
+        account,
+        hashlib.sha256(body).digest(),
+        [fact.event_id for fact in facts],
+        [_reference(fact) for fact in facts],
+        [_facts_json(fact) for fact in facts],
+    )
+    if rows:
+        await bell.ring(bell.CAPTURES, *{str(row["lane"]) for row in rows})
+    return len(rows)
+
+
+def _reference(fact: Fact) -> UUID | None:
+    try:
+        return ids.decode(fact.reference, REFUND_PREFIX if fact.subject == "refund" else ATTEMPT_PREFIX)
+    except ids.IdInvalid:
+        return None
+
+
+def _facts_json(fact: Fact) -> dict[str, object]:
+    return {
+        "subject": fact.subject,
+        "reference": fact.reference,
+        "provider_ref": fact.provider_ref,
+        "state": str(fact.state),
+        "minor": fact.amount.minor,
+        "ccy": fact.amount.currency,
+        "at": fact.occurred_at.isoformat(),
+    }
+
+
+async def waiting(lane: int, limit: int) -> list[Word]:
+    """Words of a lane that nobody has judged, oldest first, locked for this transaction."""
+    rows = await db.fetch(
+        "SELECT no, provider, provider_account, reference_id, facts_json FROM inbox_event"
+        " WHERE lane = $1 AND verdict IS NULL ORDER BY no LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+        lane,
+        limit,
+    )
+    return [_word(row) for row in rows]
+
+
+def _word(row: db.Record) -> Word:
+    facts = row["facts_json"]
+    return Word(
+        row["no"],
+        row["provider"],
+        row["provider_account"],
+        facts["subject"],
+        row["reference_id"],
+        facts["provider_ref"],
+        facts["state"],
+        Money(facts["minor"], facts["ccy"]),
+        datetime.fromisoformat(facts["at"]),
+    )
+
+
+async def judged(verdicts: Sequence[tuple[int, str, str | None]]) -> None:
+    """Write (no, verdict, note) of many words."""
+    if not verdicts:
+        return
+    await db.execute(
+        "UPDATE inbox_event i SET verdict = v.verdict, note = v.note"
+        " FROM unnest($1::bigint[], $2::text[], $3::text[]) AS v(no, verdict, note) WHERE i.no = v.no",
+        *(list(column) for column in zip(*verdicts, strict=True)),
+    )
+
+
+async def unpark(reference_id: UUID) -> int:
+    """Judge parked words of an attempt again, now that the attempt is known."""
+    return await db.execute(
+        "UPDATE inbox_event SET verdict = NULL, note = NULL WHERE reference_id = $1 AND verdict = 'parked'",
+        reference_id,
+    )

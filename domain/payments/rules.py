@@ -1,0 +1,76 @@
+"""What a provider's word means for an attempt: the rule for right, short, other and repeated amounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.core.money import Money
+from domain.payments.ports import ChargeState, MethodKind
+
+LIVE = ("started", "requires_action", "processing", "authorized", "unknown")
+
+# A payer who pushes money (bank transfer, chain) chooses the amount; everyone else is charged what was asked.
+PUSH = frozenset({MethodKind.BANK, MethodKind.CRYPTO})
+
+
+class Verdict(StrEnum):
+    """What becomes of one word of a provider."""
+
+    CAPTURE = "capture"
+    CONFLICT = "conflict"
+    CLOSE = "close"
+    PROGRESS = "progress"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """What we hold of an attempt when a word about it arrives."""
+
+    requested: Money
+    state: str
+    taken_minor: int
+    kind: MethodKind = MethodKind.REDIRECT
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`amount` is the new money to book, `state` what the attempt becomes."""
+
+    verdict: Verdict
+    state: str
+    amount: Money | None = None
+
+
+def judge(held: AttemptFacts, said: str, amount: Money) -> Judgement:
+    """Turn `said` (a ChargeState) and the total `amount` taken so far into what to do.
+
+    Money that was taken is always booked: as a capture when it is what was asked (or a declared part of it), as
+    a conflict when currency or amount contradict the attempt. A word that takes nothing closes or moves an
+    attempt that is still live, and changes nothing once money was taken (a late "failed" after "captured").
+    """
+    if said in (ChargeState.CAPTURED, ChargeState.PARTIALLY_CAPTURED):
+        return _taken(held, said, amount)
+    if held.state not in LIVE or held.taken_minor:
+        return Judgement(Verdict.NOTHING, held.state)
+    if said in (ChargeState.DECLINED, ChargeState.FAILED, ChargeState.VOIDED):
+        return Judgement(Verdict.CLOSE, said)
+    if said in (ChargeState.REQUIRES_ACTION, ChargeState.PROCESSING) and held.state != said:
+        return Judgement(Verdict.PROGRESS, said)
+    return Judgement(Verdict.NOTHING, held.state)
+
+
+def _taken(held: AttemptFacts, said: str, amount: Money) -> Judgement:
+    if amount.minor <= 0:
+        return Judgement(Verdict.NOTHING, held.state)
+    if amount.currency != held.requested.currency:
+        return Judgement(Verdict.CONFLICT, "captured", amount)
+    if amount.minor <= held.taken_minor:
+        return Judgement(Verdict.NOTHING, held.state)
+    fresh = Money(amount.minor - held.taken_minor, amount.currency)
+    asked = held.requested.minor
+    is_part = said == ChargeState.PARTIALLY_CAPTURED and amount.minor < asked
+    if amount.minor == asked or is_part or held.kind in PUSH:
+        return Judgement(Verdict.CAPTURE, "captured", fresh)
+    return Judgement(Verdict.CONFLICT, "captured", fresh)

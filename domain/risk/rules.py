@@ -1,0 +1,356 @@
+"""The rules of risk: facts about one payment in, a verdict with reasons out; the same facts give the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from domain.risk.conditions import (
+    Amount,
+    Condition,
+    Count,
+    CountryMismatch,
+    DisposableEmail,
+    EntryList,
+    Listed,
+    PivotKind,
+    Velocity,
+    parse,
+)
+
+
+class Outcome(StrEnum):
+    """What risk says of a payment, mildest first."""
+
+    ALLOW = "allow"
+    CHALLENGE = "challenge"
+    HOLD = "hold"
+    DECLINE = "decline"
+
+    @property
+    def rank(self) -> int:
+        """0 for allow to 3 for decline: the highest wins."""
+        return _RANK[self]
+
+
+_RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
+
+
+class RuleState(StrEnum):
+    """M22: what a version of a rule may do; only live ones decide, shadow ones are only written down."""
+
+    DRAFT = "draft"
+    SHADOW = "shadow"
+    LIVE = "live"
+    RETIRED = "retired"
+
+
+# A candidate that proves wrong in shadow ends there too: it need not decide first.
+MOVES = {
+    RuleState.DRAFT: {RuleState.SHADOW, RuleState.RETIRED},
+    RuleState.SHADOW: {RuleState.LIVE, RuleState.RETIRED},
+    RuleState.LIVE: {RuleState.RETIRED},
+    RuleState.RETIRED: set[RuleState](),
+}
+
+
+class Effect(StrEnum):
+    """What became of a rule that matched."""
+
+    FIRED = "fired"
+    ALLOWED = "allowed"  # the buyer is on an allow list
+    SNOOZED = "snoozed"  # a person silenced this rule for this pivot until a day
+    CLEARED = "cleared"  # a person (or a passed challenge) already said yes to this reason on this order
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One version of a rule. A floor is never skipped, whatever list or snooze says (N03)."""
+
+    name: str
+    version: int
+    state: RuleState
+    outcome: Outcome
+    score_bps: int
+    is_floor: bool
+    condition: Condition
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether allow, snooze and clearance leave this rule alone."""
+        return self.is_floor or (isinstance(self.condition, Listed) and self.condition.list in _PROTECTED)
+
+
+# Guests type any e-mail they like: a friend on the allow list must not open a door that somebody blocked.
+_PROTECTED = {EntryList.BLOCK, EntryList.SANCTIONS, EntryList.STOLEN_CARD}
+
+
+def rule(row: Mapping[str, Any]) -> Rule:
+    """A rule from its JSON. Errors: FieldInvalid when the parameters do not fit the kind."""
+    return Rule(
+        row["name"],
+        row["version"],
+        RuleState(row["state"]),
+        Outcome(row["outcome"]),
+        row["score_bps"],
+        row["is_floor"],
+        parse(row["kind"], row["params"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A list entry that one of the payment's pivots met; `rule` names what a snooze silences."""
+
+    list: EntryList
+    pivot: PivotKind
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TierAnswer:
+    """What a later tier said, or why it said nothing: `failure` is "", "slow" or the error's name."""
+
+    tier: str
+    version: str
+    outcome: Outcome = Outcome.ALLOW
+    score_bps: int = 0
+    reasons: tuple[str, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything a verdict depends on. Counts are those before this payment; amounts in US cents."""
+
+    usd_minor: int
+    is_first: bool  # no decision on this order before
+    is_production: bool
+    country: str
+    geo_country: str | None = None
+    card_country: str | None = None
+    email_domain: str = ""
+    counts: Mapping[tuple[PivotKind, int], Count] | None = None  # by pivot and window in seconds
+    entries: tuple[Entry, ...] = ()
+    cleared: frozenset[str] = frozenset()
+    tiers: tuple[TierAnswer, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` gives the same facts back."""
+        return {
+            "usd_minor": self.usd_minor,
+            "is_first": self.is_first,
+            "is_production": self.is_production,
+            "country": self.country,
+            "geo_country": self.geo_country,
+            "card_country": self.card_country,
+            "email_domain": self.email_domain,
+            "counts": [
+                [pivot, window_s, count.decisions, count.orders, count.usd_minor]
+                for (pivot, window_s), count in (self.counts or {}).items()
+            ],
+            "entries": [[entry.list, entry.pivot, entry.rule] for entry in self.entries],
+            "cleared": sorted(self.cleared),
+            "tiers": [
+                [one.tier, one.version, one.outcome, one.score_bps, list(one.reasons), one.failure]
+                for one in self.tiers
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Facts:
+        """The facts that `to_json` wrote; other keys of `body` are left alone."""
+        return cls(
+            **{name: body[name] for name in _PLAIN},
+            counts={
+                (PivotKind(pivot), window_s): Count(*numbers)
+                for pivot, window_s, *numbers in body["counts"]
+            },
+            entries=tuple(
+                Entry(EntryList(name), PivotKind(pivot), silenced)
+                for name, pivot, silenced in body["entries"]
+            ),
+            cleared=frozenset(body["cleared"]),
+            tiers=tuple(
+                TierAnswer(tier, version, Outcome(outcome), score, tuple(reasons), failure)
+                for tier, version, outcome, score, reasons, failure in body["tiers"]
+            ),
+        )
+
+
+_PLAIN = (
+    "usd_minor",
+    "is_first",
+    "is_production",
+    "country",
+    "geo_country",
+    "card_country",
+    "email_domain",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A rule or tier that matched, and what became of it."""
+
+    source: str
+    version: str
+    outcome: Outcome
+    score_bps: int
+    reason: str
+    effect: Effect
+    pivot: PivotKind | None = None
+    is_shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The decision and how it came about; `phantom` is what the rules in shadow would have made of it."""
+
+    outcome: Outcome
+    score_bps: int
+    reasons: tuple[str, ...]
+    hits: tuple[Hit, ...]
+    phantom: Outcome | None
+    silent: tuple[str, ...]  # tiers that were slow or down
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, always in the same order."""
+        return {
+            "outcome": self.outcome,
+            "score_bps": self.score_bps,
+            "reasons": list(self.reasons),
+            "hits": [
+                [
+                    hit.source,
+                    hit.version,
+                    hit.outcome,
+                    hit.score_bps,
+                    hit.reason,
+                    hit.effect,
+                    hit.pivot,
+                    hit.is_shadow,
+                ]
+                for hit in self.hits
+            ],
+            "phantom": self.phantom,
+            "silent": list(self.silent),
+        }
+
+    def to_bytes(self) -> bytes:
+        """The verdict as canonical JSON: what "bit-equal" compares (N10)."""
+        return json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True).encode()
+
+
+def evaluate(rules: Sequence[Rule], facts: Facts) -> Verdict:
+    """Judge one payment: decline > hold > challenge > allow, the highest wins, order is irrelevant (N01).
+
+    Evidence that comes from the device alone never does more than challenge (N18). Rules in shadow are written
+    down and change nothing (N09).
+    """
+    hits = sorted(_hits(rules, facts), key=_order)
+    fired = [hit for hit in hits if hit.effect is Effect.FIRED]
+    live = [hit for hit in fired if not hit.is_shadow]
+    shadows = {one.name for one in rules if one.state is RuleState.SHADOW}
+    phantom = None
+    if shadows:
+        phantom = combine(hit for hit in fired if hit.is_shadow or hit.source not in shadows)
+    return Verdict(
+        outcome=combine(live),
+        score_bps=max((hit.score_bps for hit in live), default=0),
+        reasons=tuple(dict.fromkeys(hit.reason for hit in live)),
+        hits=tuple(hits),
+        phantom=phantom,
+        silent=tuple(sorted(answer.tier for answer in facts.tiers if answer.failure)),
+    )
+
+
+def combine(hits: Iterable[Hit]) -> Outcome:
+    """The highest outcome; what only the device says counts at most as a challenge."""
+    strongest, elsewhere = Outcome.ALLOW, Outcome.ALLOW
+    for hit in hits:
+        strongest = max(strongest, hit.outcome, key=_rank)
+        if hit.pivot is not PivotKind.DEVICE:
+            elsewhere = max(elsewhere, hit.outcome, key=_rank)
+    if elsewhere is Outcome.ALLOW:
+        return min(strongest, Outcome.CHALLENGE, key=_rank)
+    return strongest
+
+
+def _rank(outcome: Outcome) -> int:
+    return _RANK[outcome]
+
+
+def _order(hit: Hit) -> tuple[int, str, str, bool]:
+    return -_RANK[hit.outcome], hit.reason, hit.version, hit.is_shadow
+
+
+def _hits(rules: Sequence[Rule], facts: Facts) -> Iterator[Hit]:
+    is_allowed = any(entry.list is EntryList.ALLOW for entry in facts.entries)
+    snoozed = {entry.rule for entry in facts.entries if entry.list is EntryList.SNOOZE}
+    for one in rules:
+        for pivot, suffix in _matches(one.condition, facts):
+            reason = one.name + suffix
+            yield Hit(
+                one.name,
+                str(one.version),
+                one.outcome,
+                one.score_bps,
+                reason,
+                _effect(one, reason, facts.cleared, snoozed, is_allowed),
+                pivot,
+                one.state is RuleState.SHADOW,
+            )
+    for answer in facts.tiers:
+        if answer.failure or answer.outcome is Outcome.ALLOW and not answer.score_bps:
+            continue
+        for code in answer.reasons or ("score",):
+            effect = Effect.ALLOWED if is_allowed else Effect.FIRED
+            reason = f"{answer.tier}:{code}"
+            if reason in facts.cleared:
+                effect = Effect.CLEARED
+            yield Hit(answer.tier, answer.version, answer.outcome, answer.score_bps, reason, effect)
+
+
+def _effect(
+    one: Rule,
+    reason: str,
+    cleared: frozenset[str],
+    snoozed: set[str | None],
+    is_allowed: bool,
+) -> Effect:
+    if one.is_protected:
+        return Effect.FIRED
+    if is_allowed:
+        return Effect.ALLOWED
+    if one.name in snoozed:
+        return Effect.SNOOZED
+    return Effect.CLEARED if reason in cleared else Effect.FIRED
+
+
+def _matches(condition: Condition, facts: Facts) -> Iterator[tuple[PivotKind | None, str]]:
+    """Whose fault and a suffix for the reason, once per match."""
+    match condition:
+        case Velocity():
+            count = (facts.counts or {}).get((condition.pivot, condition.window_s))
+            if count is not None and condition.is_passed(
+                count, facts.usd_minor, facts.is_first, facts.is_production
+            ):
+                yield condition.pivot, ""
+        case Amount():
+            if facts.usd_minor > condition.above_usd_minor:
+                yield None, ""
+        case Listed():
+            found = {entry.pivot for entry in facts.entries if entry.list is condition.list}
+            for pivot in sorted(found):
+                yield pivot, f":{pivot}"
+        case CountryMismatch():
+            left, right = getattr(facts, condition.left), getattr(facts, condition.right)
+            if left and right and left != right and facts.usd_minor > condition.above_usd_minor:
+                yield None, ""
+        case DisposableEmail():
+            if facts.email_domain in condition.domains and facts.usd_minor > condition.above_usd_minor:
+                yield None, ""

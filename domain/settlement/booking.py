@@ -1,0 +1,215 @@
+"""Posting captures in sets: accounts, locks, the split under them, legs, holds and balances.
+
+Steps 2 and 4 to 8 of MONEY.md section 9; `checkout.fulfil` opens the transaction and has locked the captures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from domain import ledger, merchants
+from domain.core import clock, db
+from domain.core.ids import uuid7
+from domain.core.money import Money
+from domain.ledger import AccountKey, JournalDraft, TransferLines
+from domain.merchants import Plans, Speed
+from domain.payments.models import Capture
+from domain.payments.ports import providers
+from domain.settlement import rules
+from domain.settlement.models import Booking, BookingKind
+from domain.settlement.rules import Leg, Owed, Terms
+
+_SOURCE_OF_LEG = {
+    Leg.COMMISSION: "platform_commission",
+    Leg.TAX: "tax_payable",
+    Leg.DEBT: "merchant_debt",
+    Leg.RESERVE: "merchant_reserved",
+    Leg.SURPLUS: "suspense",
+}
+_OF_MERCHANT = frozenset(
+    {"merchant_debt", "merchant_reserved", "merchant_available", "merchant_pending", "buyer_held"}
+)
+_OF_PROVIDER = frozenset({"provider_clearing", "provider_fee", "suspense", "refund_clearing"})
+
+
+def key_of(purpose: str, capture: Capture) -> AccountKey:
+    """The account of `purpose` that a capture touches: its merchant's, its provider account's or the platform's."""
+    owner = capture.merchant_id if purpose in _OF_MERCHANT else None
+    sub = capture.account if purpose in _OF_PROVIDER else ""
+    return AccountKey(purpose, owner, sub, capture.ccy)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of a set, column by column."""
+
+    lines: TransferLines = field(default_factory=TransferLines)
+    legs: list[tuple[UUID, str, int, int, UUID | None]] = field(default_factory=list)
+    reserves: list[tuple[UUID, UUID, UUID, UUID, int, str, object]] = field(default_factory=list)
+    items: list[tuple[UUID, UUID, int, str, object]] = field(default_factory=list)
+
+
+async def book(bookings: Sequence[Booking], *, lane: int) -> None:
+    """Post every booking, once per key, and set each capture's end state.
+
+    Errors: ledger.KeyReused when a capture was posted before with other facts (the set is rolled back).
+    """
+    for one in bookings:
+        one.capture.state = "settled" if one.kind is BookingKind.SALE else "parked"
+        one.capture.park_reason = one.park_reason
+    moving = [one for one in bookings if one.moves]
+    if not moving:
+        return
+    journals = [uuid7() for _ in moving]
+    opened = await ledger.open_many(
+        [_draft(journal, one) for journal, one in zip(journals, moving, strict=True)]
+    )
+    if opened.reused or opened.done:
+        raise ledger.KeyReused(keys=sorted(opened.reused | opened.done))
+    plans = await merchants.plans({one.capture.merchant_id for one in moving})
+    accounts = await ledger.accounts({key for one in moving for key in _keys(one, plans)})
+    locked = await ledger.lock(list(accounts.values()), lane)
+    debts = {
+        key: max(0, -locked[no].available) for key, no in accounts.items() if key.purpose == "merchant_debt"
+    }
+    rows = _Rows()
+    for journal, one in zip(journals, moving, strict=True):
+        _post(one, journal, plans[one.capture.merchant_id], accounts, debts, rows)
+    await ledger.write(rows.lines, lane=lane)
+    await _store(rows)
+
+
+def _draft(journal: UUID, one: Booking) -> JournalDraft:
+    capture = one.capture
+    facts = f"{capture.id}:{capture.amount_minor}:{capture.ccy}:{one.keep_minor}"
+    return JournalDraft(
+        id=journal,
+        key=f"{one.kind}:{capture.id}",
+        input_hash=hashlib.sha256(facts.encode()).digest(),
+        kind=one.kind,
+        effective_at=capture.captured_at,
+        correlation_id=capture.order_id,
+    )
+
+
+def _keys(one: Booking, plans: dict[UUID, Plans]) -> list[AccountKey]:
+    """Every account a booking may touch."""
+    capture, purposes = one.capture, [one.capture.source_purpose]
+    if capture.is_new:
+        purposes += ["provider_clearing", "provider_fee"]
+    if one.kind is BookingKind.SALE:
+        plan = plans[capture.merchant_id]
+        purposes += ["platform_commission", "merchant_debt", _target(plan)]
+        if plan.reserve_bps:
+            purposes.append("merchant_reserved")
+        if one.keep_minor < capture.kept_minor:
+            purposes.append("suspense")
+    else:
+        purposes.append("buyer_held" if one.kind is BookingKind.HELD else "suspense")
+    return [key_of(purpose, capture) for purpose in purposes]
+
+
+def _target(plan: Plans) -> str:
+    return "merchant_available" if plan.speed is Speed.T0 else "merchant_pending"
+
+
+def _post(
+    one: Booking,
+    journal: UUID,
+    plan: Plans,
+    accounts: dict[AccountKey, int],
+    debts: dict[AccountKey, int],
+    rows: _Rows,
+) -> None:
+    """Add one booking's transfers and rows; debt shrinks as the set goes on."""
+    capture = one.capture
+    source = accounts[key_of(capture.source_purpose, capture)]
+    capture.journal_id = journal
+    if one.kind is BookingKind.SALE:
+        _post_sale(one, journal, plan, accounts, debts, rows, source)
+    else:
+        rest = "buyer_held" if one.kind is BookingKind.HELD else "suspense"
+        rows.lines.add(journal, source, accounts[key_of(rest, capture)], capture.kept_minor, capture.ccy)
+        capture.source_purpose = rest
+    cost = _provider_cost(capture) if capture.is_new else 0
+    if cost:
+        clearing = accounts[key_of("provider_clearing", capture)]
+        rows.lines.add(journal, accounts[key_of("provider_fee", capture)], clearing, cost, capture.ccy)
+
+
+def _post_sale(
+    one: Booking,
+    journal: UUID,
+    plan: Plans,
+    accounts: dict[AccountKey, int],
+    debts: dict[AccountKey, int],
+    rows: _Rows,
+    source: int,
+) -> None:
+    capture = one.capture
+    debt_key = key_of("merchant_debt", capture)
+    schedule = plan.schedule(capture.ccy)
+    terms = Terms(
+        commission_minor=plan.fee_minor(Money(one.keep_minor, capture.ccy)), reserve_bps=plan.reserve_bps
+    )
+    legs = rules.split(one.keep_minor, terms, Owed(debt_minor=debts[debt_key]))
+    debts[debt_key] -= legs.get(Leg.DEBT, 0)
+    if one.keep_minor < capture.kept_minor:
+        legs[Leg.SURPLUS] = capture.kept_minor - one.keep_minor
+    for leg, minor in legs.items():
+        purpose = _target(plan) if leg is Leg.MERCHANT else _SOURCE_OF_LEG[leg]
+        account = accounts[key_of(purpose, capture)]
+        rows.lines.add(journal, source, account, minor, capture.ccy)
+        rule_id = schedule.id if schedule and leg is Leg.COMMISSION else None
+        rows.legs.append((capture.id, leg, account, minor, rule_id))
+    if Leg.RESERVE in legs:
+        assert plan.reserve_plan_id is not None
+        releases_on = capture.captured_at.date() + timedelta(days=plan.reserve_days)
+        rows.reserves.append(
+            (uuid7(), plan.reserve_plan_id, capture.id, capture.merchant_id, legs[Leg.RESERVE], capture.ccy, releases_on)
+        )
+    if plan.speed is not Speed.T0 and Leg.MERCHANT in legs:
+        day = rules.available_on(clock.now(), days=plan.days, cutoff_s=plan.cutoff_s, zone=plan.zone)
+        rows.items.append((capture.id, capture.merchant_id, legs[Leg.MERCHANT], capture.ccy, day))
+
+
+def _provider_cost(capture: Capture) -> int:
+    """The provider's fee by the estimate of its method table; corrected later by its statement."""
+    provider = providers.get(capture.provider)
+    if provider is None or not provider.methods:
+        return 0
+    method = provider.methods[0]
+    return min(
+        capture.amount_minor,
+        rules.provider_cost(
+            capture.amount_minor,
+            fee_bps=method.fee_bps,
+            fixed_minor=method.fee_fixed_minor.get(capture.ccy, 0),
+        ),
+    )
+
+
+async def _store(rows: _Rows) -> None:
+    if rows.legs:
+        await db.execute(
+            "INSERT INTO capture_leg (capture_id, leg, account_no, amount_minor, rule_id)"
+            " SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[])",
+            *(list(column) for column in zip(*rows.legs, strict=True)),
+        )
+    if rows.reserves:
+        await db.execute(
+            "INSERT INTO reserve_hold (id, plan_id, capture_id, merchant_id, amount_minor, ccy, releases_on)"
+            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::text[],"
+            " $7::date[])",
+            *(list(column) for column in zip(*rows.reserves, strict=True)),
+        )
+    if rows.items:
+        await db.execute(
+            "INSERT INTO settlement_item (capture_id, merchant_id, amount_minor, ccy, available_on)"
+            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::date[])",
+            *(list(column) for column in zip(*rows.items, strict=True)),
+        )

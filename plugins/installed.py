@@ -1,0 +1,37 @@
+"""The table of everything replaceable: one line per plugin; `load` puts each behind its port."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from domain.core.settings import Settings
+from domain.payments.ports import providers
+from plugins.payment.sandbox import Sandbox
+
+
+def load(settings: Settings) -> None:
+    """Install every plugin the settings enable. Errors: SettingsWrong naming what one is missing."""
+    for install in INSTALLED.values():
+        install(settings)
+
+
+async def close() -> None:
+    """Close the connections that plugins hold in the running loop; they may be used again."""
+    for close_one in list(_closing.values()):
+        await close_one()
+
+
+def _sandbox(settings: Settings) -> None:
+    if not settings.sandbox_url:
+        return
+    secret = settings.secret("sandbox_secret")
+    sandbox = Sandbox(base_url=settings.sandbox_url, secret=secret)
+    providers["sandbox"] = sandbox
+    _closing["payment.sandbox"] = sandbox.close
+
+
+_closing: dict[str, Callable[[], Awaitable[None]]] = {}
+
+INSTALLED: dict[str, Callable[[Settings], None]] = {
+    "payment.sandbox": _sandbox,
+}

@@ -1,0 +1,400 @@
+"""The sandbox provider's adapter: signed requests out, proved callbacks in.
+
+The wire format is docs/guides/sandbox.md; this file shares no code with the provider it talks to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import aiohttp
+from yarl import URL
+
+from domain.core import clock
+from domain.core.money import CURRENCIES, Money
+from domain.payments.ports import (
+    CallbackRefused,
+    ChargeAnswer,
+    ChargeRequest,
+    ChargeState,
+    Fact,
+    Method,
+    MethodKind,
+    Redirect,
+    RefundAnswer,
+    RefundRequest,
+    RefundState,
+)
+from plugins.payment import strict
+from plugins.payment.strict import NAME, Unproven
+
+AGE_MAX_S = 300
+SECRET_MIN = 24
+# A reused connection may be closed under us; a reference is taken once, so asking again is safe.
+TRIES_MAX = 2
+
+METHODS = (
+    Method(
+        code="sandbox",
+        kind=MethodKind.REDIRECT,
+        currencies=tuple(sorted(CURRENCIES)),
+        fee_bps=290,
+        fee_fixed_minor={"USD": 30, "EUR": 25, "CNY": 200, "HKD": 235, "SGD": 50, "JPY": 40},
+    ),
+)
+
+_TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
+_CHARGE_STATES = {
+    "created": ChargeState.REQUIRES_ACTION,
+    "processing": ChargeState.PROCESSING,
+    "partially_captured": ChargeState.PARTIALLY_CAPTURED,
+    "captured": ChargeState.CAPTURED,
+    "declined": ChargeState.DECLINED,
+    "voided": ChargeState.VOIDED,
+    "expired": ChargeState.VOIDED,
+}
+_REFUND_STATES = {
+    "pending": RefundState.PENDING,
+    "succeeded": RefundState.SUCCEEDED,
+    "failed": RefundState.FAILED,
+}
+
+_STATES: dict[str, Mapping[str, ChargeState | RefundState]] = {
+    "payment": _CHARGE_STATES,
+    "refund": _REFUND_STATES,
+}
+# States in which money moved: their amount is above zero, all others' is zero.
+_TAKEN = frozenset(
+    {ChargeState.PARTIALLY_CAPTURED, ChargeState.CAPTURED, RefundState.SUCCEEDED},
+)
+_Call = Coroutine[None, None, tuple[int, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """The provider at `base_url`; `secret` is the bytes of KAMI_SANDBOX_SECRET.
+
+    Each account has keys of its own, one per direction. Errors: ValueError for a missing secret.
+    """
+
+    base_url: str
+    secret: bytes = field(repr=False)
+    timeout_s: float = 3.0  # connect, wait for a free connection and read, together
+    connections_max: int = 64
+
+    name: str = field(default="sandbox", init=False)
+    methods: tuple[Method, ...] = field(default=METHODS, init=False, repr=False)
+    success_word: bytes = field(default=b"success", init=False, repr=False)
+    failure_word: bytes = field(default=b"fail", init=False, repr=False)
+    _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        if len(self.secret) < SECRET_MIN:
+            raise ValueError(
+                f"KAMI_SANDBOX_SECRET is missing or shorter than {SECRET_MIN} bytes; make one: "
+                "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+
+    async def charge(self, request: ChargeRequest) -> ChargeAnswer:
+        """Open a payment; safe to repeat. UNKNOWN whenever the answer is missing or unproved."""
+        asked = {
+            "reference": request.reference,
+            "method": request.method,
+            "amount": _amount_out(request.amount),
+            "order_number": request.order_number,
+            "return_url": request.return_url,
+            "notify_url": request.notify_url,
+            "expires_at": _instant_out(request.expires_at),
+            "locale": request.locale,
+        }
+        call = self._call("POST", "/v1/payments", request.account, asked)
+        return await _charged(call, request.account, request.reference, is_final=_for_good)
+
+    async def query(self, *, account: str, reference: str) -> ChargeAnswer:
+        """Read a payment. FAILED only on the provider's signed word that it never saw it."""
+        call = self._call("GET", f"/v1/payments/{_path(reference)}", account)
+        return await _charged(call, account, reference, is_final=_never_seen)
+
+    async def void(self, *, account: str, reference: str) -> ChargeAnswer:
+        """Close a reference for ever: CAPTURED when too late, else VOIDED, also when never seen."""
+        call = self._call("POST", f"/v1/payments/{_path(reference)}/void", account, {})
+        return await _charged(call, account, reference, is_final=_never_seen)
+
+    async def refund(self, request: RefundRequest) -> RefundAnswer:
+        """Ask for money back; safe to repeat. FAILED on a signed refusal, UNKNOWN if unproved."""
+        asked = {
+            "reference": request.reference,
+            "payment_id": request.provider_ref,
+            "amount": _amount_out(request.amount),
+            "reason": request.reason,
+        }
+        call = self._call("POST", "/v1/refunds", request.account, asked)
+        return await _refunded(call, request.account, request.reference, is_final=_for_good)
+
+    async def query_refund(self, *, account: str, reference: str) -> RefundAnswer:
+        """Read a refund. FAILED only on the signed word that it failed or was never seen."""
+        call = self._call("GET", f"/v1/refunds/{_path(reference)}", account)
+        return await _refunded(call, account, reference, is_final=_never_seen)
+
+    def verify(self, *, account: str, headers: Mapping[str, str], body: bytes) -> list[Fact]:
+        """Prove a callback on the bytes received; nothing in it is looked at before the proof.
+
+        Errors: CallbackRefused with facts `status` (401 not the provider's, 400 not readable) and
+        `reason`.
+        """
+        if not 0 < len(body) <= strict.BODY_MAX:
+            raise _refused(400, "body_size")
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise _refused(400, "content_type")
+        if headers.get("content-encoding", "identity") != "identity":
+            raise _refused(400, "content_encoding")
+        signature = headers.get("sandbox-signature", "")
+        if not signature:
+            raise _refused(401, "signature_missing")
+        timestamp = headers.get("sandbox-timestamp")
+        event_id = headers.get("sandbox-event-id")
+        if timestamp is None or event_id is None:
+            raise _refused(400, "header_missing")
+        if not NAME.fullmatch(account) or not _TIMESTAMP.fullmatch(timestamp):
+            raise _refused(401, "signature")
+        base = _base("callback", account, timestamp, event_id)
+        proof = self._sign("callback", account, base, body)
+        if not hmac.compare_digest(proof, signature.encode("utf-8", "backslashreplace")):
+            raise _refused(401, "signature")
+        if abs(clock.now().timestamp() - int(timestamp)) > AGE_MAX_S:
+            raise _refused(401, "stale")
+        try:
+            return [_fact(strict.json_object(body), account, event_id)]
+        except Unproven as unreadable:
+            raise _refused(400, unreadable.reason) from None
+
+    async def close(self) -> None:
+        """Close the running loop's connections; the next call opens new ones."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
+
+    def _sign(self, direction: str, account: str, base: bytes, body: bytes) -> bytes:
+        label = f"kami-sandbox/v1/{direction}/{account}".encode()
+        key = hmac.digest(self.secret, label, "sha256")
+        return b"v1=" + hmac.digest(key, base + body, "sha256").hex().encode()
+
+    def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None or session.closed:
+            session = self._sessions[loop] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self.connections_max, keepalive_timeout=20),
+                timeout=aiohttp.ClientTimeout(total=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent",),
+            )
+        return session
+
+    async def _call(
+        self, method: str, path: str, account: str, asked: Mapping[str, object] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """(status, fields) of an answer signed for this very request. Errors: Unproven."""
+        assert NAME.fullmatch(account), account
+        body = b"" if asked is None else json.dumps(asked, separators=(",", ":")).encode()
+        timestamp, nonce = str(int(clock.now().timestamp())), secrets.token_hex(8)
+        base = _base("request", account, timestamp, nonce, method, path)
+        signature = self._sign("request", account, base, body).decode()
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "Sandbox-Account": account,
+            "Sandbox-Timestamp": timestamp,
+            "Sandbox-Nonce": nonce,
+            "Sandbox-Signature": signature,
+        }
+        status, claimed, got = await self._exchange(method, path, headers, body)
+        base = _base("response", account, signature, str(status))
+        proof = self._sign("response", account, base, got)
+        if not hmac.compare_digest(proof, claimed.encode("utf-8", "backslashreplace")):
+            raise Unproven("answer_signature" if status < 400 else f"http_{status}")
+        if status >= 500:
+            raise Unproven(f"http_{status}")
+        return status, strict.json_object(got)
+
+    async def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, str, bytes]:
+        """(status, signature claimed, body) within `timeout_s`. Errors: Unproven."""
+        url = URL(self.base_url.rstrip("/") + path, encoded=True)
+        session = self._session()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                for left in reversed(range(TRIES_MAX)):
+                    try:
+                        async with session.request(
+                            method, url, data=body, headers=headers, allow_redirects=False
+                        ) as response:
+                            claimed = response.headers.get("Sandbox-Signature", "")
+                            return response.status, claimed, await strict.body(response)
+                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                        if not left:
+                            raise
+        except TimeoutError:
+            raise Unproven("timeout") from None
+        except aiohttp.ClientConnectorError:
+            raise Unproven("unreachable") from None
+        except (aiohttp.ClientError, OSError, ValueError):
+            raise Unproven("broken_answer") from None
+        raise AssertionError("the loop returns or raises")
+
+
+def _base(direction: str, *parts: str) -> bytes:
+    return "\n".join(("v1", direction, *parts, "")).encode()
+
+
+def _refused(status: int, reason: str) -> CallbackRefused:
+    return CallbackRefused(status=status, reason=reason)
+
+
+def _path(reference: str) -> str:
+    assert NAME.fullmatch(reference), reference
+    return reference
+
+
+def _amount_out(amount: Money) -> dict[str, str]:
+    return {"value": amount.decimal(), "currency": amount.currency}
+
+
+def _instant_out(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _error(answer: Mapping[str, Any]) -> tuple[str, str]:
+    error = answer.get("error")
+    if not isinstance(error, dict):
+        raise Unproven("field_error")
+    return strict.name(error, "code"), strict.words(error, "message")
+
+
+def _never_seen(status: int, code: str) -> bool:
+    return (status, code) == (404, "not_found")
+
+
+def _for_good(status: int, code: str) -> bool:
+    # The others do not say what became of the reference: only a query can.
+    return status not in {408, 409, 425, 429}
+
+
+async def _charged(
+    call: _Call, account: str, reference: str, *, is_final: Callable[[int, str], bool]
+) -> ChargeAnswer:
+    """What the answer of `call` proves of the attempt; a refusal counts only where `is_final`."""
+    try:
+        status, answer = await call
+        if status < 400:
+            return _charge_answer(answer, account, reference)
+        code, message = _error(answer)
+    except Unproven as lost:
+        return ChargeAnswer(ChargeState.UNKNOWN, raw_code=lost.reason)
+    refused = ChargeState.DECLINED if code == "declined" else ChargeState.FAILED
+    state = refused if is_final(status, code) else ChargeState.UNKNOWN
+    return ChargeAnswer(state, raw_code=code, raw_message=message)
+
+
+async def _refunded(
+    call: _Call, account: str, reference: str, *, is_final: Callable[[int, str], bool]
+) -> RefundAnswer:
+    """What the answer of `call` proves of the refund; a refusal counts only where `is_final`."""
+    try:
+        status, answer = await call
+        if status < 400:
+            return _refund_answer(answer, account, reference)
+        code, message = _error(answer)
+    except Unproven as lost:
+        return RefundAnswer(RefundState.UNKNOWN, raw_code=lost.reason)
+    state = RefundState.FAILED if is_final(status, code) else RefundState.UNKNOWN
+    return RefundAnswer(state, raw_code=code, raw_message=message)
+
+
+def _charge_answer(answer: Mapping[str, Any], account: str, reference: str) -> ChargeAnswer:
+    status = _own_status(answer, account, reference)
+    state = _CHARGE_STATES.get(status)
+    if state is None:
+        raise Unproven("field_status")
+    action = processed = None
+    if state is ChargeState.REQUIRES_ACTION:
+        action = Redirect(_page_url(answer))
+    if state in _TAKEN:
+        processed = _taken(answer.get("captured"))
+    return ChargeAnswer(
+        state,
+        provider_ref=strict.name(answer, "payment_id"),
+        action=action,
+        processed=processed,
+        raw_code=strict.name(answer, "code") if answer.get("code") else status,
+        raw_message=strict.words(answer, "message"),
+    )
+
+
+def _refund_answer(answer: Mapping[str, Any], account: str, reference: str) -> RefundAnswer:
+    status = _own_status(answer, account, reference)
+    state = _REFUND_STATES.get(status)
+    if state is None:
+        raise Unproven("field_status")
+    return RefundAnswer(
+        state,
+        provider_ref=strict.name(answer, "refund_id"),
+        raw_code=strict.name(answer, "code") if answer.get("code") else status,
+        raw_message=strict.words(answer, "message"),
+    )
+
+
+def _own_status(answer: Mapping[str, Any], account: str, reference: str) -> str:
+    if (answer.get("account"), answer.get("reference")) != (account, reference):
+        raise Unproven("field_reference")
+    return strict.name(answer, "status")
+
+
+def _taken(value: object) -> Money:
+    amount = strict.money(value)
+    if not amount.minor:
+        raise Unproven("field_amount")
+    return amount
+
+
+def _page_url(answer: Mapping[str, Any]) -> str:
+    url = answer.get("page_url")
+    if not isinstance(url, str) or not re.fullmatch(r"https?://[!-~]{1,2000}", url, re.ASCII):
+        raise Unproven("field_page_url")
+    return url
+
+
+def _fact(fields: Mapping[str, Any], account: str, event_id: str) -> Fact:
+    if (fields.get("account"), fields.get("event_id")) != (account, event_id):
+        raise Unproven("field_event_id")
+    subject, status = strict.name(fields, "type"), strict.name(fields, "status")
+    if subject not in _STATES:
+        raise Unproven("field_type")
+    state = _STATES[subject].get(status)
+    if state is None:
+        raise Unproven("field_status")
+    amount = strict.money(fields.get("amount"))
+    if (amount.minor > 0) is not (state in _TAKEN):
+        raise Unproven("field_amount")
+    return Fact(
+        event_id=strict.name(fields, "event_id"),
+        subject=subject,
+        reference=strict.name(fields, "reference"),
+        provider_ref=strict.name(fields, f"{subject}_id"),
+        state=state.value,
+        amount=amount,
+        occurred_at=strict.instant(fields, "occurred_at"),
+    )

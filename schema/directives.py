@@ -1,0 +1,42 @@
+"""The two directives clients write into their documents. The door and the gate read them; nothing runs per field."""
+
+import strawberry
+from strawberry.directive import DirectiveLocation, DirectiveValue
+
+from schema.scalars import CountryCode, LanguageCode
+
+
+@strawberry.directive(
+    locations=[DirectiveLocation.FIELD],
+    description=(
+        "Makes a mutation safe to send again: the same key and input give the first result. Required on every"
+        " mutation that moves money, stock or goods. Keys are kept for 30 days."
+    ),
+)
+def idempotent(value: DirectiveValue[object], key: str) -> object:
+    """Read by `resolvers.context.open_once`."""
+    return value
+
+
+@strawberry.directive(
+    name="inContext",
+    locations=[
+        DirectiveLocation.QUERY,
+        DirectiveLocation.MUTATION,
+        DirectiveLocation.SUBSCRIPTION,
+    ],
+    description=(
+        "Country and language of one operation; comes before the viewer's setting, Accept-Language and the"
+        " address. What was used is in `extensions.context`."
+    ),
+)
+def in_context(
+    value: DirectiveValue[object],
+    country: CountryCode | None = None,
+    language: LanguageCode | None = None,
+) -> object:
+    """Read by the door before execution."""
+    return value
+
+
+DIRECTIVES = (idempotent, in_context)

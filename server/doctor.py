@@ -1,0 +1,298 @@
+"""`kami doctor`: what is configured, what can be reached, what is wrong, each with its remedy in words."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+from pydantic import SecretStr
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from domain.core import migrate
+from domain.core.settings import SECRETS_FILE, Settings, SettingsWrong, load, reachable
+from server import listen, running
+
+CONNECT_TIMEOUT_S = 5
+POSTGRES_MIN = 160000
+REDIS_MIN, VALKEY_MIN = 7, 8
+_OURS = {"PROCESS", "READY_FD", "GATE_FD", "LIFELINE"}
+
+
+class Verdict(StrEnum):
+    """How a thing is; only WRONG makes the exit code 1."""
+
+    OK = "ok"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    verdict: Verdict
+    fact: str
+    remedy: str = ""
+
+
+async def report(console: Console | None = None) -> int:
+    """Print everything; 1 when something is wrong, else 0."""
+    console = console or Console()
+    try:
+        settings = load()
+    except SettingsWrong as error:
+        findings = [Finding("settings", Verdict.WRONG, text) for text in error.problems]
+    else:
+        console.print(_configured(settings))
+        findings = [one async for one in examine(settings)]
+    table = Table("what", "", "fact", "remedy", title="Checks", title_justify="left")
+    colours = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "red"}
+    for one in findings:
+        colour = colours[one.verdict]
+        table.add_row(one.what, f"[{colour}]{one.verdict}[/]", _plain(one.fact), _plain(one.remedy))
+    console.print(table)
+    wrong = sum(one.verdict is Verdict.WRONG for one in findings)
+    console.print("Everything is in order." if not wrong else f"[red]{wrong} wrong.[/]")
+    return 1 if wrong else 0
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """All checks, one after the other; none of them writes anything."""
+    yield _python()
+    for finding in [*_unknown_names(), *_files(settings), *_mail(settings)]:
+        yield finding
+    facts = running.found(settings.data_dir)
+    async for finding in _processes(settings, facts):
+        yield finding
+    async for finding in _database(settings):
+        yield finding
+    async for finding in _redis(settings):
+        yield finding
+
+
+def _configured(settings: Settings) -> Table:
+    table = Table("setting", "value", "from", title="Configured", title_justify="left")
+    for name in type(settings).model_fields:
+        variable = f"KAMI_{name.upper()}"
+        source = "environment" if os.environ.get(variable) else "default"
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            is_set = bool(value.get_secret_value())
+            source = source if source == "environment" else SECRETS_FILE if is_set else "default"
+            shown = "•••••• (set)" if is_set else "not set"
+        elif value is None:
+            shown = "embedded" if name in ("database_url", "redis_url") else "not set"
+        else:
+            shown = (
+                masked(str(value)) if not isinstance(value, list) else ", ".join(value) or "none"
+            )
+        table.add_row(variable, _plain(shown), source)
+    return table
+
+
+def masked(text: str) -> str:
+    """A URL without its password; other texts as they are."""
+    return re.sub(r"(?<=://)([^/\s:@]*):[^/\s@]+@", r"\1:••••••@", text)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _python() -> Finding:
+    return Finding("python", Verdict.OK, f"{sys.version.split()[0]} on {sys.platform}")
+
+
+def _unknown_names() -> Iterator[Finding]:
+    known = {name.upper() for name in Settings.model_fields} | _OURS
+    for variable in sorted(os.environ):
+        if variable.startswith("KAMI_") and variable.removeprefix("KAMI_") not in known:
+            remedy = "No such setting: a typing error? See the names above."
+            yield Finding(variable, Verdict.WRONG, "is set and means nothing", remedy)
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    path = settings.data_dir / SECRETS_FILE
+    if path.exists():
+        mode = stat.S_IMODE(path.stat().st_mode)
+        is_closed = not mode & 0o077
+        yield Finding(
+            "secrets file",
+            Verdict.OK if is_closed else Verdict.WRONG,
+            f"{path} has mode {mode:04o}",
+            "" if is_closed else f"Others can read it: chmod 600 {path}",
+        )
+    if settings.geoip_db is not None:
+        there = settings.geoip_db.is_file()
+        yield Finding(
+            "GeoIP database",
+            Verdict.OK if there else Verdict.WRONG,
+            str(settings.geoip_db),
+            ""
+            if there
+            else "KAMI_GEOIP_DB names no file; unset it to use the one that ships with Kami.",
+        )
+
+
+def _mail(settings: Settings) -> Iterator[Finding]:
+    if settings.smtp_url is None and not settings.in_development:
+        remedy = "Buyers get no mail: set KAMI_SMTP_URL=smtp://user:password@host:587"
+        yield Finding("mail", Verdict.WRONG, "no SMTP server", remedy)
+
+
+async def _processes(settings: Settings, facts: dict[str, Any] | None) -> AsyncIterator[Finding]:
+    if facts is None:
+        yield Finding("kami up", Verdict.NOTE, "does not run here", "Start it: make run")
+        yield _port(settings.host, settings.port)
+        return
+    names = ", ".join(f"{name} {pid}" for name, pid in facts["processes"].items())
+    yield Finding("kami up", Verdict.OK, f"process {facts['pid']} at {facts['url']}: {names}")
+    for name, count in facts.get("restarts", {}).items():
+        remedy = f"Look for '{name}' in the log of `kami up`."
+        yield Finding(name, Verdict.NOTE, f"was restarted {count} times", remedy)
+    address = (reachable(settings.host), int(facts["port"]))
+    ready = await running.answers(address, "/readyz")
+    yield Finding(
+        "readiness",
+        Verdict.OK if ready else Verdict.WRONG,
+        f"{facts['url']}/readyz {'answers 200' if ready else 'does not answer 200'}",
+        "" if ready else f"Read what it says: curl {facts['url']}/readyz",
+    )
+
+
+def _port(host: str, port: int) -> Finding:
+    try:
+        listen.take(host, port).close()
+    except listen.PortTaken as error:
+        fact, _, remedy = str(error).partition("\n")
+        return Finding(f"port {port}", Verdict.WRONG, fact, remedy)
+    return Finding(f"port {port}", Verdict.OK, f"free on {host}")
+
+
+async def _database(settings: Settings) -> AsyncIterator[Finding]:
+    url = settings.database_url
+    if url is None:
+        yield Finding(
+            "database", Verdict.NOTE, "embedded PostgreSQL, not running", "Start it: make run"
+        )
+        return
+    try:
+        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S)
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        ValueError,
+    ) as error:
+        remedy = "Is the server running, and are host, user, password and database of KAMI_DATABASE_URL right?"
+        yield Finding("database", Verdict.WRONG, f"{masked(url)}: {_words(error)}", remedy)
+        return
+    try:
+        number = int(await connection.fetchval("SELECT current_setting('server_version_num')"))
+        version = await connection.fetchval("SELECT current_setting('server_version')")
+        is_new = number >= POSTGRES_MIN
+        remedy = "" if is_new else "Kami needs PostgreSQL 16 or newer."
+        yield Finding(
+            "database", Verdict.OK if is_new else Verdict.WRONG, f"PostgreSQL {version}", remedy
+        )
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            value = await connection.fetchval("SELECT current_setting($1)", name)
+            if value == "off":
+                remedy = f"A power cut loses paid orders: ALTER SYSTEM SET {name} = on"
+                yield Finding("database", Verdict.WRONG, f"{name} is off", remedy)
+        yield await _migrations(connection)
+        yield await _connections(connection, settings)
+    finally:
+        await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+async def _migrations(connection: Any) -> Finding:
+    files = migrate.files()
+    if await connection.fetchval("SELECT to_regclass('schema_migration')") is None:
+        return Finding("migrations", Verdict.WRONG, "none applied", "Run: kami migrate")
+    applied = {row["name"] for row in await connection.fetch("SELECT name FROM schema_migration")}
+    waiting = [path.name for path in files if path.name not in applied]
+    newer = sorted(applied - {path.name for path in files})
+    if waiting:
+        return Finding(
+            "migrations", Verdict.WRONG, f"waiting: {', '.join(waiting)}", "Run: kami migrate"
+        )
+    if newer:
+        remedy = "The database is ahead of this checkout: update the code."
+        return Finding("migrations", Verdict.WRONG, f"unknown here: {', '.join(newer)}", remedy)
+    return Finding("migrations", Verdict.OK, f"all {len(files)} applied")
+
+
+async def _connections(connection: Any, settings: Settings) -> Finding:
+    allowed = int(await connection.fetchval("SELECT current_setting('max_connections')"))
+    used = int(
+        await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = $1", "client backend"
+        )
+    )
+    fact = f"{used} of {allowed} in use"
+    if used > allowed * 0.8:
+        return Finding(
+            "connections", Verdict.WRONG, fact, "Raise max_connections or run fewer processes."
+        )
+    return Finding("connections", Verdict.OK, fact)
+
+
+async def _redis(settings: Settings) -> AsyncIterator[Finding]:
+    url = settings.redis_url
+    if url is None:
+        yield Finding(
+            "queue server", Verdict.NOTE, "embedded Valkey, not running", "Start it: make run"
+        )
+        return
+    client = Redis.from_url(
+        url, socket_timeout=CONNECT_TIMEOUT_S, socket_connect_timeout=CONNECT_TIMEOUT_S
+    )
+    try:
+        info: dict[str, Any] = await client.info()
+    except (OSError, RedisError, TimeoutError) as error:
+        remedy = "Is the server running, and are host and password of KAMI_REDIS_URL right?"
+        yield Finding("queue server", Verdict.WRONG, f"{masked(url)}: {_words(error)}", remedy)
+        return
+    finally:
+        await client.aclose()
+    name, least = ("Valkey", VALKEY_MIN) if "valkey_version" in info else ("Redis", REDIS_MIN)
+    version = str(info.get("valkey_version") or info["redis_version"])
+    is_new = int(version.partition(".")[0]) >= least
+    remedy = "" if is_new else f"Kami needs {name} {least} or newer."
+    yield Finding(
+        "queue server", Verdict.OK if is_new else Verdict.WRONG, f"{name} {version}", remedy
+    )
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    keeps = policy == "noeviction"
+    remedy = (
+        "" if keeps else "It may drop queued work when full: CONFIG SET maxmemory-policy noeviction"
+    )
+    yield Finding(
+        "queue server", Verdict.OK if keeps else Verdict.WRONG, f"maxmemory-policy {policy}", remedy
+    )
+    scheme = urlsplit(url).scheme
+    if not settings.in_development and scheme == "redis":
+        remedy = "Use rediss:// unless the network between is yours alone."
+        yield Finding("queue server", Verdict.NOTE, "the connection is not encrypted", remedy)
+
+
+def _words(error: BaseException) -> str:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return masked(text)
+
+
+__all__ = ["Finding", "Verdict", "examine", "masked", "report"]

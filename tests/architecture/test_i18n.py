@@ -1,0 +1,161 @@
+"""Every error code and message id exists in every language, with the same facts; none is left over."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import i18n
+from i18n.catalogue import FOLDER
+
+ROOT = Path(__file__).parents[2]
+TREES = ("domain", "plugins", "resolvers", "schema", "server", "workers")
+CODE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
+MESSAGE_ID = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
+
+# Top-level `extensions.code` values of the API contract, rule 1.
+TOP_LEVEL = frozenset(
+    """
+    UNAUTHENTICATED FORBIDDEN INSUFFICIENT_SCOPE MFA_REQUIRED THROTTLED MAX_COST_EXCEEDED
+    MAX_DEPTH_EXCEEDED PERSISTED_QUERY_NOT_FOUND GRAPHQL_PARSE_FAILED GRAPHQL_VALIDATION_FAILED
+    BAD_USER_INPUT IDEMPOTENCY_KEY_REQUIRED IDEMPOTENCY_KEY_REUSED IDEMPOTENCY_IN_PROGRESS
+    INTERNAL_SERVER_ERROR
+    """.split()
+)
+# Problem types of the API contract that have no class yet. Only shrinks; empty in the end.
+PROMISED: frozenset[str] = frozenset()
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    """Every module that may name an error."""
+    for path in sorted(path for tree in TREES for path in (ROOT / tree).rglob("*.py")):
+        yield path, ast.parse(path.read_text("utf-8"))
+
+
+def code_of(node: ast.ClassDef) -> str | None:
+    """The `code = "…"` of a class body."""
+    for line in node.body:
+        targets = line.targets if isinstance(line, ast.Assign) else []
+        if isinstance(line, ast.AnnAssign):
+            targets = [line.target]
+        value = getattr(line, "value", None)
+        names = [target.id for target in targets if isinstance(target, ast.Name)]
+        if names == ["code"] and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return value.value
+    return None
+
+
+def errors() -> dict[str, str]:
+    """Code by name of every class that is a DomainError, found by its bases, however deep."""
+    classes = {
+        node.name: node
+        for _, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def code(name: str, seen: frozenset[str] = frozenset()) -> str | None:
+        node = classes.get(name)
+        if node is None or name in seen:
+            return None
+        bases = [getattr(base, "attr", getattr(base, "id", "")) for base in node.bases]
+        inherited = [code(base, seen | {name}) for base in bases]
+        if name != "DomainError" and not any(inherited):
+            return None
+        return code_of(node) or next(found for found in inherited if found)
+
+    return {name: found for name in classes if (found := code(name))}
+
+
+def raised() -> Iterator[tuple[str, str, frozenset[str]]]:
+    """(where, class, facts given) of every error built with plain keywords."""
+    names = errors()
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            facts = frozenset(keyword.arg for keyword in node.keywords if keyword.arg)
+            if name in names and len(facts) == len(node.keywords):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", name, facts
+
+
+def test_the_scan_finds_errors() -> None:
+    found = errors()
+
+    assert found["DomainError"] == "DOMAIN_ERROR"
+    assert found["NotFound"] == "NOT_FOUND"
+    assert len(found) > 10
+
+
+@pytest.mark.parametrize("language", i18n.LANGUAGES)
+def test_every_code_exists_in_every_language(language: str) -> None:
+    missing = {*errors().values(), *TOP_LEVEL, *PROMISED} - i18n.keys(language)
+
+    assert missing == set(), f"write them in i18n/messages/{i18n.TAGS[language]}.json"
+
+
+def test_no_code_is_left_over() -> None:
+    known = {*errors().values(), *TOP_LEVEL, *PROMISED}
+    codes = {key for language in i18n.LANGUAGES for key in i18n.keys(language) if key.isupper()}
+
+    assert codes - known == set()
+
+
+def test_what_was_promised_is_not_there_yet() -> None:
+    assert set(errors().values()) & PROMISED == set()
+
+
+def test_languages_have_the_same_keys_and_facts() -> None:
+    for key in sorted(i18n.keys("en")):
+        facts = {language: i18n.placeholders(key, language) for language in i18n.LANGUAGES}
+        assert len(set(facts.values())) == 1, (key, facts)
+    for language in i18n.LANGUAGES:
+        assert i18n.keys(language) == i18n.keys("en"), language
+
+
+def test_every_message_parses_says_something_and_has_a_proper_key() -> None:
+    for language in i18n.LANGUAGES:
+        for key in i18n.keys(language):
+            i18n.placeholders(key, language)  # parses
+            assert i18n.text(key, language).strip(), (language, key)
+            assert CODE.fullmatch(key) or MESSAGE_ID.fullmatch(key), key
+
+
+def test_every_raise_gives_the_facts_its_message_speaks_of() -> None:
+    names = errors()
+    short = [
+        (where, name, missing)
+        for where, name, facts in raised()
+        if names[name] in i18n.keys("en")
+        and (missing := i18n.placeholders(names[name], "en") - facts)
+    ]
+
+    assert short == []
+
+
+def test_translations_are_translated() -> None:
+    """A message equal to the English one was forgotten, unless it has no words."""
+    for language in set(i18n.LANGUAGES) - {"en"}:
+        for key in i18n.keys("en"):
+            mine, english = (raw(tag)[key] for tag in (i18n.TAGS[language], "en"))
+            assert mine != english or not re.search(r"[a-z]{4}", english), (language, key)
+
+
+def raw(tag: str) -> dict[str, str]:
+    """One catalogue file as written."""
+    loaded: dict[str, str] = json.loads((FOLDER / f"{tag}.json").read_text("utf-8"))
+    return loaded
+
+
+def test_files_are_sorted_and_have_no_double_keys() -> None:
+    for tag in i18n.TAGS.values():
+        pairs = json.loads((FOLDER / f"{tag}.json").read_text("utf-8"), object_pairs_hook=list)
+        keys = [key for key, _ in pairs]
+        assert keys == sorted(set(keys), key=lambda key: (key[0].islower(), key)), tag
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(i18n.TAGS.values())
