@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from domain.core.settings import Settings
+from domain.notifications.ports import notifiers
 from domain.payments.ports import providers
+from plugins.notifier import smtp
+from plugins.notifier.mailbox import Mailbox
 from plugins.payment.sandbox import Sandbox
 
 
@@ -30,8 +33,17 @@ def _sandbox(settings: Settings) -> None:
     _closing["payment.sandbox"] = sandbox.close
 
 
+def _mail(settings: Settings) -> None:
+    """A real server when one is named, else a folder to look into; in production no server means no mail."""
+    if settings.smtp_url:
+        notifiers["mail"] = smtp.parse(settings.smtp_url)
+    elif settings.in_development:
+        notifiers["mail"] = Mailbox(settings.data_dir / "mail")
+
+
 _closing: dict[str, Callable[[], Awaitable[None]]] = {}
 
 INSTALLED: dict[str, Callable[[Settings], None]] = {
     "payment.sandbox": _sandbox,
+    "notifier.mail": _mail,
 }

@@ -138,8 +138,10 @@ class Context:
 
     @property
     def caller(self) -> str:
-        """Whose idempotency keys and counters these are: the signed-in account, else "guest"."""
-        return "guest" if self.viewer is None else f"acc:{self.viewer.account_id}"
+        """Whose idempotency keys and counters these are: the signed-in account, else the guest's address."""
+        if self.viewer is None:
+            return f"guest:{address_bucket(self.address)}"
+        return f"acc:{self.viewer.account_id}"
 
     @property
     def bucket(self) -> str:

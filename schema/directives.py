@@ -1,5 +1,7 @@
 """The two directives clients write into their documents. The door and the gate read them; nothing runs per field."""
 
+from typing import Annotated
+
 import strawberry
 from strawberry.directive import DirectiveLocation, DirectiveValue
 
@@ -13,7 +15,15 @@ from schema.scalars import CountryCode, LanguageCode
         " mutation that moves money, stock or goods. Keys are kept for 30 days."
     ),
 )
-def idempotent(value: DirectiveValue[object], key: str) -> object:
+def idempotent(
+    value: DirectiveValue[object],
+    key: Annotated[
+        str,
+        strawberry.argument(
+            description="1 to 255 printable characters, fresh for every new intention, e.g. a UUID."
+        ),
+    ],
+) -> object:
     """Read by `resolvers.context.open_once`."""
     return value
 
@@ -32,8 +42,12 @@ def idempotent(value: DirectiveValue[object], key: str) -> object:
 )
 def in_context(
     value: DirectiveValue[object],
-    country: CountryCode | None = None,
-    language: LanguageCode | None = None,
+    country: Annotated[
+        CountryCode | None, strawberry.argument(description="Decides market and currency.")
+    ] = strawberry.UNSET,
+    language: Annotated[
+        LanguageCode | None, strawberry.argument(description="Decides the words of the answer.")
+    ] = strawberry.UNSET,
 ) -> object:
     """Read by the door before execution."""
     return value

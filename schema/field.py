@@ -17,7 +17,7 @@ from strawberry.extensions import FieldExtension
 from strawberry.types.field import StrawberryField
 
 from domain.core import trace
-from domain.identity import Forbidden, Unauthenticated
+from domain.identity import Forbidden, Unauthenticated, Viewer
 from resolvers.context import Asked, open_once
 
 T = TypeVar("T")
@@ -58,18 +58,24 @@ class Gate(FieldExtension):
 
     def _check(self, info: Asked, arguments: Mapping[str, Any]) -> None:
         if Who.ANYONE not in self.who:
-            viewer = info.context.viewer
-            if viewer is None:
-                raise Unauthenticated()
-            held = {Who.SIGNED_IN}
-            if viewer.roles:
-                held.add(Who.MERCHANT)
-            if viewer.operator:
-                held.add(Who.OPERATOR)
-            if not held & self.who:
-                raise Forbidden()
+            check(self.who, info.context.viewer)
         if self.idempotent:
             open_once(info, arguments)
+
+
+def check(who: frozenset[Who], viewer: Viewer | None) -> None:
+    """Refuse a caller who is none of `who`. Errors: Unauthenticated, Forbidden."""
+    if Who.ANYONE in who:
+        return
+    if viewer is None:
+        raise Unauthenticated()
+    held = {Who.SIGNED_IN}
+    if viewer.roles:
+        held.add(Who.MERCHANT)
+    if viewer.operator:
+        held.add(Who.OPERATOR)
+    if not held & who:
+        raise Forbidden()
 
 
 def query_field(
@@ -114,7 +120,7 @@ def subscription_field(
     name: str | None = None,
     args: Mapping[str, str] | None = None,
 ) -> Any:
-    """A field of Subscription: an async generator; it checks the right itself, per stream and per event."""
+    """A field of Subscription: an async generator; object by object it checks the right itself."""
     assert description
     return strawberry.subscription(
         resolver=resolver,

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +87,14 @@ def up(
 
 
 @app.command()
-def serve(port: Port = None, host: Host = None, fd: Fd = None) -> None:
+def serve(
+    port: Port = None,
+    host: Host = None,
+    fd: Fd = None,
+    shared: Annotated[
+        bool, typer.Option(hidden=True, help="Join the port of other processes.")
+    ] = False,
+) -> None:
     """Run one API process: GraphQL, callbacks, pages, /healthz, /readyz, /metrics."""
     _configure(port=port, host=host)
     settings = _attached()
@@ -94,7 +102,7 @@ def serve(port: Port = None, host: Host = None, fd: Fd = None) -> None:
     from server.app import create_app
     from server.serve import serve as run
 
-    raise typer.Exit(run(create_app(), host=settings.host, port=settings.port, fd=fd))
+    _serve(run, create_app(), host=settings.host, port=settings.port, fd=fd, shared=shared)
 
 
 @app.command()
@@ -108,7 +116,7 @@ def sandbox(
     from server.sandbox.app import create_app
     from server.serve import serve as run
 
-    raise typer.Exit(run(create_app(), host=settings.host, port=port, fd=fd))
+    _serve(run, create_app(), host=settings.host, port=port, fd=fd, shared=False)
 
 
 @app.command()
@@ -169,6 +177,22 @@ def doctor() -> None:
 
     _adopt()
     raise typer.Exit(_run(checks.report()))
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove the data folder with everything in it: shops, orders, card keys, secrets. There is no way back."""
+    from server import places, running
+
+    data_dir = _settings().data_dir
+    if running.found(data_dir) is not None:
+        _refuse(running.taken_sentence(data_dir), code=1)
+    if not yes:
+        typer.confirm(f"Remove {data_dir} and all that is in it?", abort=True)
+    places.remove(data_dir)
+    typer.echo(f"removed {data_dir}")
 
 
 @app.command(hidden=True)
@@ -257,6 +281,15 @@ def _start_process(name: str) -> None:
     settings = _settings()
     logging.configure(settings)
     telemetry.configure(settings, process=os.environ.get("KAMI_PROCESS", name))
+
+
+def _serve(run: Callable[..., int], application: Any, **where: Any) -> None:
+    from server.listen import PortTaken
+
+    try:
+        raise typer.Exit(run(application, **where))
+    except PortTaken as error:
+        _refuse(str(error), code=1)
 
 
 def _run(work: Any) -> Any:

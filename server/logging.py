@@ -76,8 +76,8 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for name, level in _LOUD.items():
-        logging.getLogger(name).setLevel(level.upper())
+    for name in _LOUD:
+        logging.getLogger(name).setLevel("WARNING")
 
 
 def _renderers(settings: Settings) -> list[Processor]:

@@ -82,6 +82,15 @@ def place(data_dir: Path, name: str, owner: Owner) -> Path:
     return home.resolve()
 
 
+def remove(data_dir: Path) -> None:
+    """Remove a data folder, and what its servers keep elsewhere."""
+    for link in (data_dir / "postgres", data_dir / "valkey"):
+        if link.is_symlink():
+            shutil.rmtree(link.resolve(), ignore_errors=True)
+    if data_dir.exists():
+        shutil.rmtree(data_dir)
+
+
 def _public(name: str) -> Path:
     """A root-owned folder that every user may pass through."""
     for base in (

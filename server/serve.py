@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from domain.core.settings import settings
-from server import child, running
+from server import child, listen, running
 
 KEEP_ALIVE_S = 75  # longer than the balancers in front (60 s), so that they close first
 STOP_S = 15
@@ -28,8 +28,10 @@ class _Server(uvicorn.Server):
             child.tell_ready()
 
 
-def serve(application: ASGIApp, *, host: str, port: int, fd: int | None) -> int:
-    """Serve `application` on the socket `fd` or on `host:port` until a signal; the exit code.
+def serve(application: ASGIApp, *, host: str, port: int, fd: int | None, shared: bool) -> int:
+    """Serve `application` until a signal; the exit code.
+
+    On the inherited socket `fd`, or on `host:port`, which `shared` processes join. Errors: PortTaken.
 
     Source of the bounds: PITFALLS of uvicorn (WebSocket frames, queue, compression, graceful stop).
     """
@@ -59,6 +61,9 @@ def serve(application: ASGIApp, *, host: str, port: int, fd: int | None) -> int:
     config.load()
     running.wait_at_gate()
     server = _Server(config)
-    sockets = None if fd is None else [socket.socket(fileno=fd)]
-    server.run(sockets)
+    if fd is not None:
+        listener = socket.socket(fileno=fd)
+    else:
+        listener = listen.join(host, port) if shared else listen.take(host, port)
+    server.run([listener])
     return 0 if server.started else 3

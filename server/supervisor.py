@@ -87,7 +87,8 @@ class Supervisor:
 
     def _take_ports(self) -> None:
         wanted = self.settings
-        self._sockets.append(listen.take(wanted.host, wanted.port))
+        take = listen.hold if listen.CAN_SHARE else listen.take
+        self._sockets.append(take(wanted.host, wanted.port))
         # A provider named in the environment runs elsewhere; production has none unless it is named.
         if wanted.in_development and not os.environ.get("KAMI_SANDBOX_URL"):
             self._sockets.append(listen.take_near(wanted.host, wanted.port + 1))
@@ -165,7 +166,10 @@ class Supervisor:
     def _start_children(self) -> None:
         """Everything starts at once and imports its code, then waits at the gate for the migrations."""
         for number in range(1, self.settings.api_processes + 1):
-            self._child(f"api-{number}", ["serve"], self._sockets[0])
+            if listen.CAN_SHARE:
+                self._child(f"api-{number}", ["serve", "--shared"])
+            else:
+                self._child(f"api-{number}", ["serve"], self._sockets[0])
         queues = QUEUES if self.settings.workers_separate else ("all",)
         for queue in queues:
             self._child("worker" if queue == "all" else f"worker-{queue}", ["worker", queue])
@@ -184,8 +188,10 @@ class Supervisor:
 
     async def _once(self, *arguments: str) -> None:
         """Run one command to its end. Errors: StartFailed when it fails."""
+        environment = {**self.environment}
+        environment.pop("PROMETHEUS_MULTIPROC_DIR")  # what ends in a moment is not worth a series
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "server.cli", *arguments, env=self.environment, cwd=ROOT
+            sys.executable, "-m", "server.cli", *arguments, env=environment, cwd=ROOT
         )
         try:
             code = await process.wait()

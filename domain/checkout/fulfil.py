@@ -197,10 +197,26 @@ async def _write(sales: Sequence[Sale], strays: Sequence[tuple[int, str, str | N
     await _write_intents(sales)
     delivered = [sale.order for sale in sales if sale.outcome is rules.Outcome.DELIVER]
     await orders.lines_done([order.id for order in delivered if not order.is_plain])
-    quotes = [order.quote_id for order in delivered if order.quote_id]
-    if quotes:
-        await fx.consume(quotes)
+    await _use_up(sales)
     await _owe(sales)
+
+
+async def _use_up(sales: Sequence[Sale]) -> None:
+    """Paid orders use up their locked rate and their coupon; a rate that ran out before the money is noted."""
+    paid = [sale for sale in sales if sale.fresh_minor and sale.outcome in rules.STATUS]
+    quoted = [sale for sale in paid if sale.order.quote_id]
+    if quoted:
+        consumed = await fx.consume(
+            [sale.order.quote_id for sale in quoted if sale.order.quote_id],
+            [sale.captures[-1].journal_id for sale in quoted if sale.captures[-1].journal_id],
+            at=[sale.captures[-1].captured_at for sale in quoted],
+        )
+        for sale in quoted:
+            if sale.order.quote_id not in consumed.done:
+                await settlement.open_exception("late_rate", capture=sale.captures[-1])
+    couponed = [sale.order.id for sale in paid if sale.order.coupon_id]
+    if couponed:
+        await catalogue.keep_coupons(couponed)
 
 
 async def _write_intents(sales: Sequence[Sale]) -> None:

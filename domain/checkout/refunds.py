@@ -12,10 +12,11 @@ from uuid import UUID
 from domain import catalogue, ledger, orders, payments, settlement
 from domain.core import db, ids, promises, trace
 from domain.core.errors import NotFound
-from domain.core.money import Money
+from domain.core.money import Money, UnsupportedCurrency
+from domain.core.once import Once
 from domain.ledger import AccountKey, Transfer
 from domain.orders.models import Order
-from domain.orders.rules import EventKind, OrderStatus, may
+from domain.orders.rules import CLOSED, EventKind, OrderStatus, may
 from domain.payments.models import Capture, Refund
 from domain.payments.ports import RefundAnswer, RefundRequest, RefundState, providers
 from domain.settlement.rules import Leg, Part, RefundExceedsCaptured, give_back
@@ -66,6 +67,30 @@ async def ask(
             await orders.tell(order, EventKind.REFUND_STARTED, refund_id=ids.encode("ref", refund.id), minor=refund.amount_minor)
             await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
         return made
+
+
+async def request_refund(
+    order_id: UUID, amount: Money | None, *, reason: str, asked_by: str, once: Once
+) -> list[Refund]:
+    """`ask` for a person, idempotent by `once`. Errors: as `ask`, CurrencyMismatch, once.KeyReused, once.InProgress."""
+    async with db.transaction():
+        earlier = await once.claim({"order_id": str(order_id)})
+        if earlier is not None:
+            return await payments.refunds_of(UUID(earlier["order_id"]))
+        order = await orders.lock_one(order_id)
+        if amount is not None and amount.currency != order.ccy:
+            raise UnsupportedCurrency(path=("input", "amount", "currency"), currency=amount.currency)
+        return await ask(
+            order_id, amount.minor if amount else None, reason=reason, asked_by=asked_by
+        )
+
+
+async def return_partial(order_id: UUID) -> None:
+    """Give back what was paid of an order that closed before it was paid in full."""
+    async with db.transaction():
+        order = await orders.lock_one(order_id)
+        if order.status in CLOSED and order.captured_minor > order.returned_minor:
+            await ask(order_id, None, reason="expired", asked_by=SYSTEM, only=("partial",))
 
 
 def _fits(capture: Capture, only: Sequence[str]) -> bool:
@@ -230,9 +255,9 @@ async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
     ):
         return
     if was_done:
-        await ledger.reverse_key(f"refund:{refund.id}:reopen", f"refund:{refund.id}:done")
+        await _reverse(f"refund:{refund.id}:reopen", f"refund:{refund.id}:done")
         await orders.returned(order, -refund.amount_minor)
-    await ledger.reverse_key(f"refund:{refund.id}:undo", f"refund:{refund.id}:ask")
+    await _reverse(f"refund:{refund.id}:undo", f"refund:{refund.id}:ask")
     await payments.give_back_capture(refund)
     legs, sources = refund.cover_json["legs"], refund.cover_json["sources"]
     if legs:
@@ -243,3 +268,9 @@ async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
             await settlement.shrink_item(refund.capture_id, -pending)
     await orders.tell(order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code)
     await settlement.open_exception("refund_failed", facts={"refund": ids.encode("ref", refund.id)})
+
+
+async def _reverse(key: str, of: str) -> None:
+    journal_id = await ledger.journal_id(of)
+    assert journal_id is not None, of
+    await ledger.reverse(key, journal_id)

@@ -109,3 +109,6 @@ INTENT = {
     Outcome.SURPLUS: "succeeded",
     Outcome.WAIT: "partially_captured",
 }
+
+# No new attempt may start: nothing is left to pay, or nobody may pay it any more.
+CLOSED_FOR_PAY = frozenset(OrderStatus) - {OrderStatus.AWAITING_PAYMENT}

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -31,7 +31,7 @@ _NAME = "default"
 _MODELS = ("domain.identity.models", "domain.merchants.models", "domain.catalogue.models")
 
 T = TypeVar("T")
-Record = asyncpg.Record
+Record: TypeAlias = asyncpg.Record
 
 RETRYABLE = (
     asyncpg.DeadlockDetectedError,

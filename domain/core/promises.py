@@ -55,6 +55,30 @@ async def promise_many(
         db.after_commit(lambda: bell.ring(bell.PROMISES, queue))
 
 
+async def promise_again(queue: str, task: str, subjects: Iterable[tuple[UUID, str]]) -> int:
+    """Owe `task` for subjects whose promise under that key was kept or died; how many are owed anew.
+
+    One that is ready or leased stays as it is. For sweepers that found work left undone.
+    """
+    pairs = list(subjects)
+    async with db.transaction():
+        count = await db.execute(
+            "INSERT INTO promise AS p (id, queue, task, subject_id, key)"
+            " SELECT id, $2, $3, subject_id, key"
+            " FROM unnest($1::uuid[], $4::uuid[], $5::text[]) AS t(id, subject_id, key) ORDER BY key"
+            " ON CONFLICT (key) DO UPDATE SET state = 'ready', tries = 0, error = NULL,"
+            " due_at = clock_timestamp() WHERE p.state IN ('done', 'dead')",
+            [ids.uuid7() for _ in pairs],
+            queue,
+            task,
+            [subject for subject, _ in pairs],
+            [key for _, key in pairs],
+        )
+        if count:
+            db.after_commit(lambda: bell.ring(bell.PROMISES, queue))
+    return count
+
+
 _LEASE = """
 WITH due AS MATERIALIZED (
     SELECT id FROM promise WHERE queue = ANY($1) AND state = 'ready' AND due_at <= clock_timestamp()

@@ -11,6 +11,7 @@ import binascii
 import ipaddress
 import os
 import secrets
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -71,6 +72,9 @@ class Settings(BaseSettings):
     workers_separate: bool = False
 
     master_key: SecretStr
+    # Raise the version when the master key is changed and keep the old one as "1:<base64url>" until nothing uses it.
+    master_key_version: int = Field(default=1, ge=1, le=255)
+    master_keys_retired: SecretStr = SecretStr("")
     signing_key: SecretStr
 
     sandbox_url: str | None = None
@@ -79,6 +83,10 @@ class Settings(BaseSettings):
 
     geoip_db: Path | None = None
     fx_feed: Literal["ecb_snapshot", "ecb", "manual"] = "ecb_snapshot"
+    fx_spread_bps: int = Field(default=20, ge=0, le=29)  # 29: within 0.3 % seen from either side
+    fx_jump_bps: int = Field(default=1_000, ge=1)  # a larger change of a rate waits for a person
+    fx_stale_after_h: int = Field(default=120, ge=1)  # five days: the ECB's longest holidays
+    fx_manual_rates: dict[str, Decimal] = {}  # JSON: {"USD": "1.08"} units for one euro
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
     live_heartbeat_s: float = Field(default=15, gt=0)
@@ -184,6 +192,23 @@ class Settings(BaseSettings):
     def in_development(self) -> bool:
         """GraphiQL, introspection, `?from=HK` and the mailbox are open only here and in tests."""
         return self.env != "production"
+
+    def master_keys(self) -> dict[int, bytes]:
+        """Every known master key by version: the one that seals has the highest. Errors: SettingsWrong."""
+        found = {self.master_key_version: self.secret("master_key")}
+        for entry in filter(None, self.master_keys_retired.get_secret_value().split(",")):
+            version, _, text = entry.strip().partition(":")
+            try:
+                raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+            except (binascii.Error, ValueError):
+                raw = b""
+            is_older = version.isascii() and version.isdigit() and int(version) < self.master_key_version
+            if not is_older or len(raw) != _KEY_BYTES:
+                raise SettingsWrong(
+                    ["KAMI_MASTER_KEYS_RETIRED takes <lower version>:<base64url of 32 bytes>, comma separated"]
+                )
+            found[int(version)] = raw
+        return found
 
     def secret(self, name: str) -> bytes:
         """The 32 raw bytes of one of `SECRETS`. Errors: SettingsWrong when it is not set."""

@@ -1,7 +1,7 @@
 """The set form of posting: N journals in a handful of statements, all inside the caller's transaction.
 
-Order: `open_many` → `lock` → decide → `write` → `move`. An error of `move` comes after the books were written:
-roll the whole transaction back. Every statement of an account's balance runs under its row lock, taken sorted.
+Order: `open_many` → `lock` → decide → `write`. An error of `write` comes after rows were written: roll the whole
+transaction back. Balances move under their row locks only, and those are taken in sorted order.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import NoReturn
 from uuid import UUID
 
 from domain.core import db, ids
-from domain.ledger import accounts as book
-from domain.ledger import rules
+from domain.ledger import book, rules
 from domain.ledger.models import JournalDraft, Opened, TransferLines
-from domain.ledger.rules import AccountClosed, Balance, Change, CurrencyMismatch, KeyReused, Leg
+from domain.ledger.rules import AccountClosed, Balance, Change, CurrencyMismatch, Leg
 
 Row = tuple[int, int]  # account_no, shard
 
@@ -116,9 +115,17 @@ SELECT *, 'posted' FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::big
 """
 
 
-async def write(lines: TransferLines, held: Mapping[int, Balance]) -> None:
-    """Write posted transfers in one statement; `held` comes from `lock` and knows each account's row."""
-    shard = {no: balance.shard for no, balance in held.items()}
+async def write(lines: TransferLines, *, lane: int = 0) -> None:
+    """Write posted transfers of opened journals and move their balances: two statements for any number.
+
+    The rows of `lock` must be held. Net per row, version + 1. Errors, each a reason to roll back:
+    InsufficientFunds, CeilingExceeded, CurrencyMismatch, AccountClosed.
+    """
+    if not lines.amounts_minor:
+        return
+    ccys = _currencies(lines)
+    known = await book.facts(ccys)
+    shard = {no: lane % known[no].shards for no in ccys}
     await db.execute(
         _WRITE,
         lines.journal_ids,
@@ -130,14 +137,6 @@ async def write(lines: TransferLines, held: Mapping[int, Balance]) -> None:
         lines.amounts_minor,
         lines.ccys,
     )
-
-
-async def move(lines: TransferLines, held: Mapping[int, Balance]) -> None:
-    """Move the balances by what `lines` say: one UPDATE, net per row, version + 1; `held` is kept in step.
-
-    Errors: InsufficientFunds, CeilingExceeded, CurrencyMismatch, AccountClosed. Roll back on each of them.
-    """
-    ccys = _currencies(lines)
     debits = dict.fromkeys(ccys, 0)
     credits = dict.fromkeys(ccys, 0)
     for source, target, minor in zip(
@@ -145,54 +144,58 @@ async def move(lines: TransferLines, held: Mapping[int, Balance]) -> None:
     ):
         debits[source] += minor
         credits[target] += minor
-    await apply(
+    await move(
         {
-            (no, held[no].shard): Change(ccy, 0, debits[no], 0, credits[no])
+            (no, shard[no]): Change(ccy, debits_posted=debits[no], credits_posted=credits[no])
             for no, ccy in ccys.items()
-        },
-        {(no, balance.shard): balance for no, balance in held.items()},
+        }
     )
 
 
 def _currencies(lines: TransferLines) -> dict[int, str]:
     """The currency of each account in `lines`. Errors: CurrencyMismatch when one account meets two."""
     used = set(lines.ccys)
-    nos = set(lines.source_nos).union(lines.target_nos)
     if len(used) == 1:
-        return dict.fromkeys(nos, used.pop())
-    ccys = dict(zip(lines.source_nos, lines.ccys, strict=True))
-    ccys.update(zip(lines.target_nos, lines.ccys, strict=True))
-    for column in (lines.source_nos, lines.target_nos):
-        for no, ccy in zip(column, lines.ccys, strict=True):
-            if ccys[no] != ccy:
-                raise CurrencyMismatch(account_no=no, currency=ccy)
+        return dict.fromkeys({*lines.source_nos, *lines.target_nos}, used.pop())
+    pairs = {*zip(lines.source_nos, lines.ccys, strict=True)}
+    pairs.update(zip(lines.target_nos, lines.ccys, strict=True))
+    ccys = dict(pairs)
+    for no, ccy in pairs:
+        if ccys[no] != ccy:
+            raise CurrencyMismatch(account_no=no, currency=ccy)
     return ccys
 
 
-# The join on (no, ccy) is the guard of the table: a wrong currency or a closed account updates no row.
+# The join on (no, ccy) is the guard of the table: a wrong currency or a closed account moves no row, and neither
+# does a broken limit; the CHECKs of the table come last.
 _MOVE = """
 UPDATE ledger_balance b SET
-    debits_pending = b.debits_pending + d.debits_pending, debits_posted = b.debits_posted + d.debits_posted,
-    credits_pending = b.credits_pending + d.credits_pending, credits_posted = b.credits_posted + d.credits_posted,
-    version = b.version + 1
-FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+    debits_pending = b.debits_pending + d.debits_pending,
+    debits_posted = b.debits_posted + d.debits_posted,
+    credits_pending = b.credits_pending + d.credits_pending,
+    credits_posted = b.credits_posted + d.credits_posted, version = b.version + 1
+FROM unnest($1::bigint[], $2::smallint[], $3::text[],
+        $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
     AS d(no, shard, ccy, debits_pending, debits_posted, credits_pending, credits_posted)
     JOIN ledger_account a ON a.no = d.no AND a.ccy = d.ccy AND a.closed_at IS NULL
 WHERE b.account_no = d.no AND b.shard = d.shard
+    AND (b.floor_minor IS NULL OR b.floor_minor <= b.credits_posted + d.credits_posted
+         - b.debits_posted - d.debits_posted - b.debits_pending - d.debits_pending)
+    AND (b.ceiling_minor IS NULL OR b.ceiling_minor >= b.credits_posted + d.credits_posted
+         + b.credits_pending + d.credits_pending - b.debits_posted - d.debits_posted)
 """
 
 
-async def apply(changes: Mapping[Row, Change], held: Mapping[Row, Balance]) -> None:
-    """Move locked rows: limits in memory first, then the UPDATE, then the count of rows."""
-    await check_limits(changes, held)
+async def move(changes: Mapping[Row, Change]) -> None:
+    """Move locked rows in one UPDATE and count them. Errors: as `write`."""
     pending: dict[str, int] = {}
     posted: dict[str, int] = {}
-    for change in changes.values():
+    values = changes.values()
+    for change in values:
         ccy = change.ccy
         pending[ccy] = pending.get(ccy, 0) + change.debits_pending - change.credits_pending
         posted[ccy] = posted.get(ccy, 0) + change.debits_posted - change.credits_posted
     assert not any(pending.values()) and not any(posted.values()), (pending, posted)
-    values = changes.values()
     touched = await db.execute(
         _MOVE,
         [row[0] for row in changes],
@@ -204,36 +207,40 @@ async def apply(changes: Mapping[Row, Change], held: Mapping[Row, Balance]) -> N
         [change.credits_posted for change in values],
     )
     if touched != len(changes):
-        await _untouched(changes)
-    for row, change in changes.items():
-        held[row].take(change)
+        await _unmoved(changes)
 
 
-async def check_limits(changes: Mapping[Row, Change], held: Mapping[Row, Balance]) -> None:
-    """Floors and ceilings of locked rows, in the order of the accounts. Errors: as `rules.refuse`."""
-    for row in sorted(changes):
-        balance = held[row]
-        if balance.floor_minor is not None or balance.ceiling_minor is not None:
-            known = await book.facts([row[0]])
-            rules.refuse(known[row[0]].key, balance, changes[row])
-
-
-async def _untouched(changes: Mapping[Row, Change]) -> NoReturn:
+async def _unmoved(changes: Mapping[Row, Change]) -> NoReturn:
     """Say why a row of `changes` was not moved."""
-    rows = await db.fetch(
-        "SELECT a.no, a.ccy, a.closed_at FROM ledger_account a WHERE a.no = ANY($1)",
-        [row[0] for row in changes],
-    )
-    accounts = {row["no"]: row for row in rows}
+    accounts = {
+        row["no"]: row
+        for row in await db.fetch(
+            "SELECT no, ccy, closed_at FROM ledger_account WHERE no = ANY($1)",
+            [row[0] for row in changes],
+        )
+    }
     known = await book.facts(accounts)
     for (no, _), change in sorted(changes.items(), key=lambda item: item[0]):
         account = accounts.get(no)
-        assert account is not None, f"account {no} does not exist"
+        if account is None:
+            book.forget()
+            raise AssertionError(f"account {no} does not exist")
         if account["ccy"] != change.ccy:
             raise CurrencyMismatch(**rules.named(known[no].key), currency=change.ccy)
         if account["closed_at"] is not None:
             raise AccountClosed(**rules.named(known[no].key))
-    raise AssertionError("balance rows went missing under their locks")
+    await check_limits(changes, await lock_rows(changes))
+    raise AssertionError("balance rows were moved by another under their locks")
+
+
+async def check_limits(changes: Mapping[Row, Change], held: Mapping[Row, Balance]) -> None:
+    """Floors and ceilings of locked rows, by account. Errors: InsufficientFunds, CeilingExceeded."""
+    for row in sorted(changes):
+        refused = rules.refusal(held[row], changes[row])
+        if refused is not None:
+            error, facts = refused
+            known = await book.facts([row[0]])
+            raise error(**rules.named(known[row[0]].key), **facts)
 
 
 _LEGS = """
@@ -262,20 +269,3 @@ async def write_legs(journals: Mapping[UUID, Sequence[Leg]]) -> list[int]:
         [leg.hold_id for leg in flat],
     )
     return [row[0] for row in rows]
-
-
-async def enter(journals: Mapping[JournalDraft, Sequence[Leg]], held: Mapping[Row, Balance]) -> list[int]:
-    """Open, write and move journals whose rows are locked and whose keys were just looked up.
-
-    Limits are checked before anything is written: whoever catches the refusal inside a larger transaction
-    finds it as it was. The transfer numbers, in order.
-    """
-    changes = rules.changes(leg for legs in journals.values() for leg in legs)
-    await check_limits(changes, held)
-    opened = await open_many(list(journals))
-    if opened.found:
-        # A rival with other accounts took the key between the look-up and now.
-        raise KeyReused(key=min(opened.found))
-    numbers = await write_legs({draft.id: legs for draft, legs in journals.items()})
-    await apply(changes, held)
-    return numbers

@@ -78,28 +78,22 @@ class TransferLines:
     target_nos: list[int] = field(default_factory=list)
     amounts_minor: list[int] = field(default_factory=list)
     ccys: list[str] = field(default_factory=list)
+    _lines: dict[UUID, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.amounts_minor)
 
     def add(
-        self,
-        journal_id: UUID,
-        ccy: str,
-        source_nos: list[int],
-        target_nos: list[int],
-        amounts_minor: list[int],
-        *,
-        first: int = 1,
+        self, journal_id: UUID, source_no: int, target_no: int, amount_minor: int, ccy: str
     ) -> None:
-        """Append one journal's transfers, numbered from `first`; a second call for it continues the numbers."""
-        count = len(amounts_minor)
-        self.journal_ids += [journal_id] * count
-        self.line_nos += range(first, first + count)
-        self.source_nos += source_nos
-        self.target_nos += target_nos
-        self.amounts_minor += amounts_minor
-        self.ccys += [ccy] * count
+        """Append one transfer; a journal's transfers are numbered from 1 as they come."""
+        line_no = self._lines[journal_id] = self._lines.get(journal_id, 0) + 1
+        self.journal_ids.append(journal_id)
+        self.line_nos.append(line_no)
+        self.source_nos.append(source_no)
+        self.target_nos.append(target_no)
+        self.amounts_minor.append(amount_minor)
+        self.ccys.append(ccy)
 
 
 class Entry(NamedTuple):

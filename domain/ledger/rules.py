@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -205,7 +205,7 @@ class Change:
     credits_posted: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Balance:
     """One balance row, or the sum of an account's rows. Units: minor."""
 
@@ -234,15 +234,9 @@ class Balance:
         """What may still be paid into an account with a ceiling; None without one."""
         if self.ceiling_minor is None:
             return None
-        return self.ceiling_minor - (self.credits_posted + self.credits_pending - self.debits_posted)
-
-    def take(self, change: Change) -> None:
-        """Count `change` in, as `move` did in the database."""
-        self.debits_pending += change.debits_pending
-        self.debits_posted += change.debits_posted
-        self.credits_pending += change.credits_pending
-        self.credits_posted += change.credits_posted
-        self.version += 1
+        return self.ceiling_minor - (
+            self.credits_posted + self.credits_pending - self.debits_posted
+        )
 
 
 def purpose(key: AccountKey) -> Purpose:
@@ -284,7 +278,7 @@ def check(transfers: Sequence[Transfer]) -> None:
 def digest(kind: str, transfers: Iterable[Transfer], *facts: object) -> bytes:
     """SHA-256 of what a key stands for: same key with another digest is `KeyReused`. Legs in their order."""
     legs = [[*t.source, *t.target, t.amount.minor, t.amount.currency] for t in transfers]
-    return hashlib.sha256(orjson.dumps([kind, legs, *facts])).digest()
+    return hashlib.sha256(orjson.dumps([kind, legs, *facts], default=str)).digest()
 
 
 def changes(legs: Iterable[Leg]) -> dict[tuple[int, int], Change]:
@@ -314,22 +308,22 @@ def _change(found: dict[tuple[int, int], Change], row: tuple[int, int], ccy: str
     return change
 
 
-def refuse(key: AccountKey, balance: Balance, change: Change) -> None:
-    """Hold `change` against the limits of a locked row. Errors: InsufficientFunds, CeilingExceeded."""
+def refusal(balance: Balance, change: Change) -> tuple[type[DomainError], dict[str, Any]] | None:
+    """The limit of a locked row that `change` would break, with its numbers; None when it fits."""
     if balance.floor_minor is not None:
+        left = balance.available - balance.floor_minor
         asked = change.debits_posted + change.debits_pending - change.credits_posted
-        if balance.available - asked < balance.floor_minor:
-            raise InsufficientFunds(
-                **named(key), available_minor=balance.available - balance.floor_minor, asked_minor=asked
-            )
+        if asked > left:
+            return InsufficientFunds, {"available_minor": left, "asked_minor": asked}
     room = balance.room
     if room is not None:
         asked = change.credits_posted + change.credits_pending - change.debits_posted
         if asked > room:
-            raise CeilingExceeded(**named(key), room_minor=room, asked_minor=asked)
+            return CeilingExceeded, {"room_minor": room, "asked_minor": asked}
+    return None
 
 
-def named(key: AccountKey) -> dict[str, object]:
+def named(key: AccountKey) -> dict[str, Any]:
     """An account as facts of an error."""
     owner = None if key.owner_id is None else str(key.owner_id)
     return {"purpose": key.purpose, "owner_id": owner, "sub": key.sub, "ccy": key.ccy}

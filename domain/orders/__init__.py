@@ -16,9 +16,10 @@ from domain.orders.actions import (
     tell,
 )
 from domain.orders.models import Buyer, Change, Line, Order
-from domain.orders.queries import PARTS, OrderView, of_merchant, view, views
+from domain.orders.queries import PARTS, OrderView, came_late, of_merchant, view, views
 from domain.orders.rules import (
     LANES,
+    LINES_MAX,
     EventKind,
     OrderPaymentState,
     OrderStateConflict,
@@ -27,6 +28,7 @@ from domain.orders.rules import (
 
 __all__ = [
     "LANES",
+    "LINES_MAX",
     "PARTS",
     "Buyer",
     "Change",
@@ -37,6 +39,7 @@ __all__ = [
     "OrderStateConflict",
     "OrderStatus",
     "OrderView",
+    "came_late",
     "change_many",
     "due_to_expire",
     "hold",

@@ -82,3 +82,12 @@ async def of_merchant(merchant_id: UUID, *, before: UUID | None, limit: int) -> 
         limit,
     )
     return [order(row) for row in rows]
+
+
+async def came_late(order_id: UUID) -> bool:
+    """Whether the order's money came after it was closed."""
+    return bool(
+        await db.value(
+            "SELECT EXISTS (SELECT FROM event_log WHERE order_id = $1 AND kind = 'payment.late')", order_id
+        )
+    )

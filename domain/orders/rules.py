@@ -36,7 +36,7 @@ NEXT: dict[OrderStatus, frozenset[OrderStatus]] = {
     ),
     _S.PAID: frozenset({_S.DELIVERING, _S.DELIVERED, _S.HELD, _S.SHORT, _S.REFUNDED, _S.DISPUTED}),
     _S.HELD: frozenset({_S.DELIVERING, _S.DELIVERED, _S.SHORT, _S.REFUNDED, _S.DISPUTED}),
-    _S.SHORT: frozenset({_S.DELIVERING, _S.DELIVERED, _S.REFUNDED, _S.DISPUTED}),
+    _S.SHORT: frozenset({_S.DELIVERING, _S.DELIVERED, _S.HELD, _S.REFUNDED, _S.DISPUTED}),
     _S.DELIVERING: frozenset({_S.DELIVERED, _S.SHORT, _S.REFUNDED, _S.DISPUTED}),
     _S.DELIVERED: frozenset({_S.REFUNDED, _S.DISPUTED}),
     _S.DISPUTED: frozenset({_S.PAID, _S.DELIVERED, _S.REFUNDED}),

@@ -21,7 +21,7 @@ from domain.payments.captures import (
     store,
 )
 from domain.payments.captures import of_order as captures_of
-from domain.payments.inbox import judged, put, receive, unpark, waiting
+from domain.payments.inbox import judged, put, put_answer, receive, unpark, waiting
 from domain.payments.models import Attempt, Capture, Refund, Word
 from domain.payments.refunds import OPEN as OPEN_REFUND
 from domain.payments.refunds import (
@@ -32,7 +32,7 @@ from domain.payments.refunds import (
     provider_of,
     refunds_of,
 )
-from domain.payments.routing import Offer, UnknownMethod, offers, route
+from domain.payments.routing import Offer, UnknownMethod, offers, retired, route
 
 __all__ = [
     "OPEN_REFUND",
@@ -66,8 +66,10 @@ __all__ = [
     "parked_of",
     "provider_of",
     "put",
+    "put_answer",
     "receive",
     "refunds_of",
+    "retired",
     "route",
     "store",
     "unpark",

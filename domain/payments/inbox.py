@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from domain.core import bell, db, ids
+from domain.core import bell, clock, db, ids
 from domain.core.money import Money
-from domain.payments.models import Word
-from domain.payments.ports import Fact, providers
+from domain.payments.models import Attempt, Word
+from domain.payments.ports import ChargeAnswer, ChargeState, Fact, providers
 
 ATTEMPT_PREFIX = "pay"
 REFUND_PREFIX = "ref"
@@ -113,3 +113,22 @@ async def unpark(reference_id: UUID) -> int:
         "UPDATE inbox_event SET verdict = NULL, note = NULL WHERE reference_id = $1 AND verdict = 'parked'",
         reference_id,
     )
+
+
+async def put_answer(attempt: Attempt, said: ChargeAnswer) -> None:
+    """Store a provider's answer to a query as a word of its own; an answer that says nothing new is not stored."""
+    if said.state in (ChargeState.UNKNOWN, attempt.state):
+        return
+    amount = said.processed or Money(0, attempt.ccy)
+    if said.state is ChargeState.CAPTURED and said.processed is None:
+        amount = attempt.requested
+    fact = Fact(
+        event_id=f"query:{attempt.id}:{said.state}:{amount.minor}{amount.currency}",
+        subject="attempt",
+        reference=ids.encode(ATTEMPT_PREFIX, attempt.id),
+        provider_ref=said.provider_ref or "",
+        state=said.state,
+        amount=amount,
+        occurred_at=clock.now(),
+    )
+    await put(attempt.provider, attempt.provider_account, [fact], body=fact.event_id.encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from domain.core.errors import DomainError
 from domain.core.money import UnsupportedCurrency
-from domain.payments.ports import Method, providers
+from domain.payments.ports import Method, MethodKind, providers
 
 # The platform's own account at a provider; merchants' own accounts come with their provider credentials.
 MAIN_ACCOUNT = "main"
@@ -45,3 +45,8 @@ def route(code: str, currency: str) -> Offer:
         if currency in offer.method.currencies:
             return offer
     raise UnsupportedCurrency(path=("input", "method"), currency=currency)
+
+
+def retired(provider: str, code: str) -> Offer:
+    """An offer that is no longer installed, so that what was paid with it stays readable."""
+    return Offer(provider, MAIN_ACCOUNT, Method(code, MethodKind.REDIRECT, ()))

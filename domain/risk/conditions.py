@@ -1,4 +1,4 @@
-"""What a rule may ask: velocity, amount, list, country, throw-away e-mail; typed, frozen, read from a rule's row."""
+"""What a rule may ask: velocity, amount, list, country, throw-away e-mail; typed and frozen."""
 
 from __future__ import annotations
 
@@ -62,12 +62,20 @@ class Count:
     orders: int = 0
     usd_minor: int = 0
 
+    def to_json(self) -> list[int]:
+        """The three numbers, nothing when all are zero."""
+        return [self.decisions, self.orders, self.usd_minor] if self != _ZERO else []
+
+
+_ZERO = Count()
+
 
 @dataclass(frozen=True, slots=True)
 class Velocity:
     """More than `limit` of `measure` by one pivot within `window_s`, this payment included.
 
-    Windows are whole five-minute buckets, up to a day. `limit_development` replaces the limit outside production.
+    Windows are whole five-minute buckets, up to a day. `limit_development` replaces the limit
+    outside production.
     """
 
     pivot: PivotKind
@@ -76,10 +84,8 @@ class Velocity:
     limit: int
     limit_development: int | None = None
 
-    def is_passed(
-        self, before: Count, usd_minor: int, is_first: bool, is_production: bool
-    ) -> bool:
-        """Whether this payment goes above the limit; an order counts once however often it is tried."""
+    def is_passed(self, before: Count, usd_minor: int, is_first: bool, is_production: bool) -> bool:
+        """Whether this payment goes above the limit; an order counts once."""
         limit = self.limit
         if not is_production and self.limit_development is not None:
             limit = self.limit_development
@@ -108,7 +114,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class CountryMismatch:
-    """Two known countries differ on an order above so many US cents; an unknown one says nothing."""
+    """Two known countries differ on an order above so many US cents; unknown ones never do."""
 
     left: str
     right: str
@@ -127,7 +133,7 @@ Condition = Velocity | Amount | Listed | CountryMismatch | DisposableEmail
 
 
 def parse(kind: str, params: Mapping[str, Any]) -> Condition:
-    """A condition from the row of a rule. Errors: FieldInvalid for an unknown kind, a missing or wrong parameter."""
+    """A condition from the row of a rule. Errors: FieldInvalid (kind, parameters)."""
     read = _READ.get(kind)
     if read is None:
         raise FieldInvalid(path=("kind",), reason=f"no kind {kind!r}")
@@ -137,7 +143,7 @@ def parse(kind: str, params: Mapping[str, Any]) -> Condition:
     except (KeyError, ValueError, TypeError) as error:
         raise FieldInvalid(path=("params",), reason=f"{kind}: {error}") from None
     if left:
-        raise FieldInvalid(path=("params",), reason=f"{kind} has no parameter {sorted(left)[0]!r}")
+        raise FieldInvalid(path=("params",), reason=f"{kind} has no parameter {min(left)!r}")
     return found
 
 

@@ -1,66 +1,13 @@
-"""The rows of risk: what is judged, what was decided, and what a person said later."""
+"""The rows of risk: what was decided, and what a person said later."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from domain.core.db import Record
-from domain.core.money import Money
-from domain.risk.conditions import PivotKind
 from domain.risk.rules import Outcome
-
-HASH_BYTES_MAX = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Pivot:
-    """One e-mail, address, device or payer, by its keyed hash."""
-
-    kind: PivotKind
-    hash: bytes
-
-    def __post_init__(self) -> None:
-        assert 0 < len(self.hash) <= HASH_BYTES_MAX, self.kind
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One payment to judge. `usd_minor` is `amount` in US cents at the reference rate; countries are ISO 3166.
-
-    `country` is what the buyer says, `geo_country` where the address is, `card_country` what the card or bill
-    says; `email_domain` is lower case. `signals` are hints of the client, kept for later tiers, never authority.
-    """
-
-    order_id: UUID
-    merchant_id: UUID
-    amount: Money
-    usd_minor: int
-    email_hash: bytes
-    address_hash: bytes
-    country: str
-    email_domain: str = ""
-    device_hash: bytes | None = None
-    payer_hash: bytes | None = None
-    geo_country: str | None = None
-    card_country: str | None = None
-    method: str = ""
-    platform: str = ""
-    signals: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def pivots(self) -> list[Pivot]:
-        """The pivots that are known."""
-        pairs = (
-            (PivotKind.EMAIL, self.email_hash),
-            (PivotKind.ADDRESS, self.address_hash),
-            (PivotKind.DEVICE, self.device_hash),
-            (PivotKind.PAYER, self.payer_hash),
-        )
-        return [Pivot(kind, value) for kind, value in pairs if value is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +22,10 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A stored verdict. `reasons` name the rules that fired, strongest first; `score_bps` is 0 to 10,000.
+    """A stored verdict; `reasons` name the rules that fired, strongest first.
 
-    `phantom` is what the rules in shadow would have said; `silent` names tiers that were slow or down.
+    `score_bps` is 0 to 10,000; `phantom` is what the rules in shadow would have said; `silent`
+    names tiers that were slow or down.
     """
 
     id: UUID
@@ -111,8 +59,9 @@ class Replay:
 
 
 COLUMNS = (
-    "id, order_id, merchant_id, outcome, score_bps, reasons, phantom, verdict_json -> 'silent' AS silent,"
-    " decided_at, resolved_outcome, resolved_by, resolved_reason, resolved_at"
+    "id, order_id, merchant_id, outcome, score_bps, reasons, phantom,"
+    " verdict_json -> 'silent' AS silent, decided_at,"
+    " resolved_outcome, resolved_by, resolved_reason, resolved_at"
 )
 
 

@@ -1,10 +1,11 @@
-"""The rules of risk: facts about one payment in, a verdict with reasons out; the same facts give the same bytes."""
+"""The rules of risk: facts about one payment in, a verdict out; the same facts, the same bytes."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -40,7 +41,7 @@ _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
 class RuleState(StrEnum):
-    """M22: what a version of a rule may do; only live ones decide, shadow ones are only written down."""
+    """M22: what a version of a rule may do; live ones decide, shadow ones are written down."""
 
     DRAFT = "draft"
     SHADOW = "shadow"
@@ -63,7 +64,7 @@ class Effect(StrEnum):
     FIRED = "fired"
     ALLOWED = "allowed"  # the buyer is on an allow list
     SNOOZED = "snoozed"  # a person silenced this rule for this pivot until a day
-    CLEARED = "cleared"  # a person (or a passed challenge) already said yes to this reason on this order
+    CLEARED = "cleared"  # this order was already let through in spite of this reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,12 @@ class Rule:
     @property
     def is_protected(self) -> bool:
         """Whether allow, snooze and clearance leave this rule alone."""
-        return self.is_floor or (isinstance(self.condition, Listed) and self.condition.list in _PROTECTED)
+        is_listed = isinstance(self.condition, Listed) and self.condition.list in _PROTECTED
+        return self.is_floor or is_listed
 
 
-# Guests type any e-mail they like: a friend on the allow list must not open a door that somebody blocked.
+# Guests type any e-mail they like: a friend on the allow list must not open a door that somebody
+# blocked.
 _PROTECTED = {EntryList.BLOCK, EntryList.SANCTIONS, EntryList.STOLEN_CARD}
 
 
@@ -112,7 +115,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class TierAnswer:
-    """What a later tier said, or why it said nothing: `failure` is "", "slow" or the error's name."""
+    """What a later tier said, or why not: `failure` is "", "slow" or the error's name."""
 
     tier: str
     version: str
@@ -121,10 +124,14 @@ class TierAnswer:
     reasons: tuple[str, ...] = ()
     failure: str = ""
 
+    def of(self, tier: str, version: str) -> TierAnswer:
+        """The same answer under the name the tier is registered by."""
+        return replace(self, tier=tier, version=version)
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything a verdict depends on. Counts are those before this payment; amounts in US cents."""
+    """All a verdict depends on. Counts are those before this payment; amounts in US cents."""
 
     usd_minor: int
     is_first: bool  # no decision on this order before
@@ -133,14 +140,18 @@ class Facts:
     geo_country: str | None = None
     card_country: str | None = None
     email_domain: str = ""
-    counts: Mapping[tuple[PivotKind, int], Count] | None = None  # by pivot and window in seconds
+    counts: Mapping[tuple[PivotKind, int], Count] = field(default_factory=dict)  # pivot, window_s
     entries: tuple[Entry, ...] = ()
     cleared: frozenset[str] = frozenset()
     tiers: tuple[TierAnswer, ...] = ()
 
+    def heard(self, answers: Iterable[TierAnswer]) -> Facts:
+        """The same facts with what the tiers said."""
+        return replace(self, tiers=tuple(answers))
+
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` gives the same facts back."""
-        return {
+        """Plain JSON values without what is unknown; `from_json` gives the same facts back."""
+        body: dict[str, Any] = {
             "usd_minor": self.usd_minor,
             "is_first": self.is_first,
             "is_production": self.is_production,
@@ -149,8 +160,8 @@ class Facts:
             "card_country": self.card_country,
             "email_domain": self.email_domain,
             "counts": [
-                [pivot, window_s, count.decisions, count.orders, count.usd_minor]
-                for (pivot, window_s), count in (self.counts or {}).items()
+                [pivot, window_s, *count.to_json()]
+                for (pivot, window_s), count in self.counts.items()
             ],
             "entries": [[entry.list, entry.pivot, entry.rule] for entry in self.entries],
             "cleared": sorted(self.cleared),
@@ -159,24 +170,25 @@ class Facts:
                 for one in self.tiers
             ],
         }
+        return {name: value for name, value in body.items() if value not in (None, "", [])}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Facts:
         """The facts that `to_json` wrote; other keys of `body` are left alone."""
         return cls(
-            **{name: body[name] for name in _PLAIN},
+            **{name: body[name] for name in _PLAIN if name in body},
             counts={
                 (PivotKind(pivot), window_s): Count(*numbers)
-                for pivot, window_s, *numbers in body["counts"]
+                for pivot, window_s, *numbers in body.get("counts", ())
             },
             entries=tuple(
                 Entry(EntryList(name), PivotKind(pivot), silenced)
-                for name, pivot, silenced in body["entries"]
+                for name, pivot, silenced in body.get("entries", ())
             ),
-            cleared=frozenset(body["cleared"]),
+            cleared=frozenset(body.get("cleared", ())),
             tiers=tuple(
                 TierAnswer(tier, version, Outcome(outcome), score, tuple(reasons), failure)
-                for tier, version, outcome, score, reasons, failure in body["tiers"]
+                for tier, version, outcome, score, reasons, failure in body.get("tiers", ())
             ),
         )
 
@@ -208,7 +220,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision and how it came about; `phantom` is what the rules in shadow would have made of it."""
+    """The decision and how it came about; `phantom` is what the rules in shadow would say."""
 
     outcome: Outcome
     score_bps: int
@@ -242,14 +254,24 @@ class Verdict:
 
     def to_bytes(self) -> bytes:
         """The verdict as canonical JSON: what "bit-equal" compares (N10)."""
-        return json.dumps(self.to_json(), separators=(",", ":"), sort_keys=True).encode()
+        return canonical(self.to_json())
+
+
+def canonical(body: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys and no spaces."""
+    return json.dumps(body, separators=(",", ":"), sort_keys=True).encode()
+
+
+def digest(verdict: bytes) -> bytes:
+    """SHA-256 of a canonical verdict."""
+    return hashlib.sha256(verdict).digest()
 
 
 def evaluate(rules: Sequence[Rule], facts: Facts) -> Verdict:
-    """Judge one payment: decline > hold > challenge > allow, the highest wins, order is irrelevant (N01).
+    """Judge one payment: decline > hold > challenge > allow, the highest wins in any order (N01).
 
-    Evidence that comes from the device alone never does more than challenge (N18). Rules in shadow are written
-    down and change nothing (N09).
+    Evidence that comes from the device alone never does more than challenge (N18). Rules in shadow
+    are written down and change nothing (N09).
     """
     hits = sorted(_hits(rules, facts), key=_order)
     fired = [hit for hit in hits if hit.effect is Effect.FIRED]
@@ -305,7 +327,7 @@ def _hits(rules: Sequence[Rule], facts: Facts) -> Iterator[Hit]:
                 one.state is RuleState.SHADOW,
             )
     for answer in facts.tiers:
-        if answer.failure or answer.outcome is Outcome.ALLOW and not answer.score_bps:
+        if answer.failure or (answer.outcome is Outcome.ALLOW and not answer.score_bps):
             continue
         for code in answer.reasons or ("score",):
             effect = Effect.ALLOWED if is_allowed else Effect.FIRED
@@ -335,7 +357,7 @@ def _matches(condition: Condition, facts: Facts) -> Iterator[tuple[PivotKind | N
     """Whose fault and a suffix for the reason, once per match."""
     match condition:
         case Velocity():
-            count = (facts.counts or {}).get((condition.pivot, condition.window_s))
+            count = facts.counts.get((condition.pivot, condition.window_s))
             if count is not None and condition.is_passed(
                 count, facts.usd_minor, facts.is_first, facts.is_production
             ):
@@ -352,5 +374,6 @@ def _matches(condition: Condition, facts: Facts) -> Iterator[tuple[PivotKind | N
             if left and right and left != right and facts.usd_minor > condition.above_usd_minor:
                 yield None, ""
         case DisposableEmail():
-            if facts.email_domain in condition.domains and facts.usd_minor > condition.above_usd_minor:
+            is_above = facts.usd_minor > condition.above_usd_minor
+            if is_above and facts.email_domain in condition.domains:
                 yield None, ""

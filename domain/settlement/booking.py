@@ -79,8 +79,10 @@ async def book(bookings: Sequence[Booking], *, lane: int) -> None:
     rows = _Rows()
     for journal, one in zip(journals, moving, strict=True):
         _post(one, journal, plans[one.capture.merchant_id], accounts, debts, rows)
-    await ledger.write(rows.lines, lane=lane)
+    await ledger.write(rows.lines, locked)
+    await ledger.move(rows.lines, locked)
     await _store(rows)
+    await ledger.promise_seal()
 
 
 def _draft(journal: UUID, one: Booking) -> JournalDraft:
@@ -130,27 +132,30 @@ def _post(
     source = accounts[key_of(capture.source_purpose, capture)]
     capture.journal_id = journal
     if one.kind is BookingKind.SALE:
-        _post_sale(one, journal, plan, accounts, debts, rows, source)
+        targets, minors = _split(one, plan, accounts, debts, rows)
+        sources = [source] * len(targets)
     else:
         rest = "buyer_held" if one.kind is BookingKind.HELD else "suspense"
-        rows.lines.add(journal, source, accounts[key_of(rest, capture)], capture.kept_minor, capture.ccy)
+        sources, targets, minors = [source], [accounts[key_of(rest, capture)]], [capture.kept_minor]
         capture.source_purpose = rest
     cost = _provider_cost(capture) if capture.is_new else 0
     if cost:
-        clearing = accounts[key_of("provider_clearing", capture)]
-        rows.lines.add(journal, accounts[key_of("provider_fee", capture)], clearing, cost, capture.ccy)
+        sources.append(accounts[key_of("provider_fee", capture)])
+        targets.append(accounts[key_of("provider_clearing", capture)])
+        minors.append(cost)
+    rows.lines.add(journal, capture.ccy, sources, targets, minors)
 
 
-def _post_sale(
+def _split(
     one: Booking,
-    journal: UUID,
     plan: Plans,
     accounts: dict[AccountKey, int],
     debts: dict[AccountKey, int],
     rows: _Rows,
-    source: int,
-) -> None:
+) -> tuple[list[int], list[int]]:
+    """The accounts and parts of a sale, its legs and what waits noted in `rows`."""
     capture = one.capture
+    targets, minors = [], []
     debt_key = key_of("merchant_debt", capture)
     schedule = plan.schedule(capture.ccy)
     terms = Terms(
@@ -163,7 +168,8 @@ def _post_sale(
     for leg, minor in legs.items():
         purpose = _target(plan) if leg is Leg.MERCHANT else _SOURCE_OF_LEG[leg]
         account = accounts[key_of(purpose, capture)]
-        rows.lines.add(journal, source, account, minor, capture.ccy)
+        targets.append(account)
+        minors.append(minor)
         rule_id = schedule.id if schedule and leg is Leg.COMMISSION else None
         rows.legs.append((capture.id, leg, account, minor, rule_id))
     if Leg.RESERVE in legs:
@@ -175,6 +181,7 @@ def _post_sale(
     if plan.speed is not Speed.T0 and Leg.MERCHANT in legs:
         day = rules.available_on(clock.now(), days=plan.days, cutoff_s=plan.cutoff_s, zone=plan.zone)
         rows.items.append((capture.id, capture.merchant_id, legs[Leg.MERCHANT], capture.ccy, day))
+    return targets, minors
 
 
 def _provider_cost(capture: Capture) -> int:

@@ -8,6 +8,7 @@ seconds, loaded in a thread, and swapped in whole; a broken file is reported and
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import lzma
 import os
 import shutil
@@ -35,7 +36,7 @@ Mark = tuple[int, int, int]
 
 
 class MaxMind:
-    """A locator over one MaxMind DB file; about a microsecond a look-up, mostly no system call.
+    """A locator over one MaxMind DB file; a few microseconds a look-up, mostly no system call.
 
     Errors of the constructor: OSError and maxminddb.InvalidDatabaseError, so that a wrong path or
     file refuses to start instead of sending everybody to the default market.
@@ -49,7 +50,7 @@ class MaxMind:
         self._mark = _mark(path) if path else None
         self._reader = _open(path, cache)
         self._checked_at = clock.monotonic()
-        self._loading: threading.Thread | None = None
+        self._changing = threading.Lock()
 
     def country(self, address: str) -> str | None:
         """The country of an IPv4 or IPv6 address, also IPv4 written as IPv6; None when unknown."""
@@ -58,24 +59,26 @@ class MaxMind:
         if address.startswith(_MAPPED):
             address = address.removeprefix(_MAPPED)
         try:
-            return code_of(self._reader.get(address))
-        except (ValueError, TypeError):  # not an address: a test client, a socket path, a zone id
+            found = ipaddress.ip_address(address)
+        except ValueError:  # not an address: a test client, a socket path
             return None
+        # Some files, the shipped one too, place private networks in the country of their registry.
+        return code_of(self._reader.get(found)) if found.is_global else None
 
     def _look_for_change(self) -> None:
-        self._checked_at = clock.monotonic()
         assert self._path is not None
-        if self._loading is not None and self._loading.is_alive():
+        if not self._changing.acquire(blocking=False):
             return
         try:
+            self._checked_at = clock.monotonic()
             mark = _mark(self._path)
+            if mark != self._mark:
+                self._mark = mark
+                threading.Thread(target=self._reload, name="geoip", daemon=True).start()
         except OSError as error:  # between delete and rename of a careless update
             _log.warning("geoip.file_missing", path=str(self._path), error=str(error))
-            return
-        if mark != self._mark:
-            self._mark = mark
-            self._loading = threading.Thread(target=self._reload, name="geoip", daemon=True)
-            self._loading.start()
+        finally:
+            self._changing.release()
 
     def _reload(self) -> None:
         try:

@@ -286,8 +286,10 @@ async def test_a_role_changes_and_ends_at_once_here(db: None) -> None:
     await identity.revoke(merchant_id, account_id)
     second = await identity.viewer(signed_in.token)
 
-    assert first is not None and first.roles == {merchant_id: Role.FINANCE}
-    assert second is not None and second.roles == {}
+    assert first is not None
+    assert first.roles == {merchant_id: Role.FINANCE}
+    assert second is not None
+    assert second.roles == {}
     assert await identity.revoke(merchant_id, account_id) is False
 
 
@@ -302,7 +304,8 @@ async def test_operator_roles_are_for_operators(db: None) -> None:
 
     signed_in = await identity.sign_in("op@kami.test", PASSWORD, ADDRESS)
     viewer = await identity.viewer(signed_in.token)
-    assert viewer is not None and viewer.operator
+    assert viewer is not None
+    assert viewer.operator
     assert viewer.operator_roles == {OperatorRole.RISK, OperatorRole.FINANCE}
 
 

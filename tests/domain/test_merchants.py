@@ -90,7 +90,8 @@ async def test_e16_a_closed_merchant_keeps_its_shop_but_not_open(db: None) -> No
     assert await merchants.close_merchant(merchant_id) is False
 
     found = await merchants.shop_by_handle("lantern")
-    assert found is not None and not found.is_open
+    assert found is not None
+    assert not found.is_open
     assert merchant_id in await merchants.plans([merchant_id])  # open orders still settle
     with pytest.raises(NotFound):
         await merchants.open_shop(merchant_id, "lantern-two", {"en": "x"})

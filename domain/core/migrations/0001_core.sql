@@ -58,6 +58,7 @@ CREATE TABLE idempotency (
 CREATE INDEX idempotency_age ON idempotency USING brin (created_at);
 
 -- Long work in steps with compensations; `fence` refuses the late write of a worker that lost its lease.
+-- `step` is the step to run next (running) or to undo next (compensating); `facts_json` is what the steps told.
 CREATE TABLE saga (
     id          UUID PRIMARY KEY,
     kind        VARCHAR(32) NOT NULL,
@@ -65,13 +66,18 @@ CREATE TABLE saga (
     state       VARCHAR(32) NOT NULL DEFAULT 'running'
                 CHECK (state IN ('running', 'compensating', 'done', 'compensated', 'stuck')),
     step        SMALLINT NOT NULL DEFAULT 0,
+    facts_json  JSONB NOT NULL DEFAULT '{}',
     fence       INTEGER NOT NULL DEFAULT 0,
     lease_until TIMESTAMPTZ,
+    tries       INTEGER NOT NULL DEFAULT 0,
+    error       TEXT,
+    due_at      TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     created_at  TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     moved_at    TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (kind, subject_id)
-);
-CREATE INDEX saga_open ON saga (moved_at) WHERE state IN ('running', 'compensating');
+) WITH (fillfactor = 70);
+CREATE INDEX saga_open ON saga (due_at) WHERE state IN ('running', 'compensating');
+CREATE INDEX saga_stuck ON saga (moved_at) WHERE state = 'stuck';
 CREATE TABLE saga_step (
     no          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     saga_id     UUID NOT NULL,

@@ -86,6 +86,10 @@ CREATE TABLE risk_decision (
     reasons          TEXT[] NOT NULL,
     phantom          VARCHAR(32) CHECK (phantom IN ('allow', 'challenge', 'hold', 'decline')),
     ruleset_no       BIGINT NOT NULL,
+    email_hash       BYTEA NOT NULL,
+    address_hash     BYTEA NOT NULL,
+    device_hash      BYTEA,
+    payer_hash       BYTEA,
     facts_json       JSONB NOT NULL,
     verdict_json     JSONB NOT NULL,
     verdict_hash     BYTEA NOT NULL,
@@ -104,10 +108,10 @@ CREATE INDEX risk_decision_open ON risk_decision (merchant_id, id)
 CREATE TRIGGER risk_decision_fixed BEFORE UPDATE ON risk_decision FOR EACH ROW
     WHEN (OLD.resolved_outcome IS NOT NULL
         OR (OLD.id, OLD.order_id, OLD.merchant_id, OLD.outcome, OLD.score_bps, OLD.reasons, OLD.phantom,
-            OLD.ruleset_no, OLD.facts_json, OLD.verdict_json, OLD.verdict_hash, OLD.decided_at)
+            OLD.ruleset_no, OLD.email_hash, OLD.address_hash, OLD.device_hash, OLD.payer_hash, OLD.facts_json, OLD.verdict_json, OLD.verdict_hash, OLD.decided_at)
         IS DISTINCT FROM
            (NEW.id, NEW.order_id, NEW.merchant_id, NEW.outcome, NEW.score_bps, NEW.reasons, NEW.phantom,
-            NEW.ruleset_no, NEW.facts_json, NEW.verdict_json, NEW.verdict_hash, NEW.decided_at))
+            NEW.ruleset_no, NEW.email_hash, NEW.address_hash, NEW.device_hash, NEW.payer_hash, NEW.facts_json, NEW.verdict_json, NEW.verdict_hash, NEW.decided_at))
     EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER risk_decision_kept BEFORE DELETE ON risk_decision FOR EACH ROW EXECUTE FUNCTION refuse_change();
 

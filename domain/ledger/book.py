@@ -34,7 +34,8 @@ def forget() -> None:
 def _refresh() -> None:
     """Numbers belong to one database: another pool, or too many of them, starts afresh."""
     global _pool
-    pool = db.pool()
+    # A pool is only ever exchanged between transactions, and inside one it is not at hand.
+    pool = _pool if db.in_transaction() else db.pool()
     if pool is not _pool or len(_facts) > CACHE_MAX:
         forget()
         _pool = pool
@@ -142,7 +143,9 @@ async def facts(nos: Iterable[int]) -> dict[int, Facts]:
     found = {no: _facts[no] for no in wanted if no in _facts}
     missing = [no for no in wanted if no not in found]
     if missing:
-        rows = await db.fetch(f"SELECT {_COLUMNS} FROM ledger_account a WHERE a.no = ANY($1)", missing)
+        rows = await db.fetch(
+            f"SELECT {_COLUMNS} FROM ledger_account a WHERE a.no = ANY($1)", missing
+        )
         read = {row["no"]: _row_facts(row) for row in rows}
         await _keep(read)
         found.update(read)

@@ -1,0 +1,1 @@
+"""What Kami costs: reproducible measurements; results name the hardware they ran on."""

@@ -1,0 +1,49 @@
+"""Checkout: the only place that sells. Cart → order → attempt → fulfilment in sets → refunds."""
+
+from domain.checkout.actions import (
+    Cart,
+    Paying,
+    PaymentDeclined,
+    QuoteExpired,
+    RiskDeclined,
+    Started,
+    Visitor,
+    check_due,
+    locked_until,
+    pay,
+    start,
+)
+from domain.checkout.closing import cancel, expire_due
+from domain.checkout.fulfil import SET_MAX, fulfil
+from domain.checkout.refunds import (
+    StillPending,
+    hear,
+    request_refund,
+    return_partial,
+    return_surplus,
+    send,
+)
+
+__all__ = [
+    "SET_MAX",
+    "Cart",
+    "Paying",
+    "PaymentDeclined",
+    "QuoteExpired",
+    "RiskDeclined",
+    "Started",
+    "StillPending",
+    "Visitor",
+    "cancel",
+    "check_due",
+    "expire_due",
+    "fulfil",
+    "hear",
+    "locked_until",
+    "pay",
+    "request_refund",
+    "return_partial",
+    "return_surplus",
+    "send",
+    "start",
+]

@@ -1,0 +1,451 @@
+"""Checkout: choose → pay. The order first, then one attempt at a time, never a network call in a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import email_validator
+import structlog
+
+from domain import catalogue, fx, geo, orders, payments, risk
+from domain.checkout.rules import CLOSED_FOR_PAY
+from domain.core import clock, db, ids, trace, vault
+from domain.core.errors import DomainError, FieldInvalid, NotFound, Unavailable
+from domain.core.money import Money, UnsupportedCurrency
+from domain.core.once import Once
+from domain.core.settings import settings
+from domain.orders.models import Buyer, Line, Order
+from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
+from domain.payments.models import Attempt
+from domain.payments.ports import ChargeAnswer, ChargeRequest, ChargeState, providers
+from domain.payments.routing import Offer
+
+ORDER_TTL = timedelta(minutes=30)
+# A provider's own page stays open as long as the order; its late answer is still heard.
+RESERVE_FOR = ORDER_TTL + timedelta(minutes=5)
+CHARGE_TIMEOUT_S = 8.0
+PAY_LEASE_S = 30.0
+CHECK_SOON = timedelta(seconds=2)
+CHECK_LATER = timedelta(seconds=45)
+
+_log = structlog.get_logger(__name__)
+
+
+class QuoteExpired(DomainError):
+    """The locked rate is over and nothing was charged: start the checkout again for a fresh one."""
+
+    code = "QUOTE_EXPIRED"
+
+
+class PaymentDeclined(DomainError):
+    """The provider refused the charge; nothing was taken. Another method may work."""
+
+    code = "PAYMENT_DECLINED"
+    retryable = True
+
+
+class RiskDeclined(DomainError):
+    """The payment was refused by the rules of risk before anyone was charged."""
+
+    code = "RISK_DECLINED"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who is at the door, as far as a guest is known; hints for ranking and risk, never authority."""
+
+    address: str
+    geo_country: str | None = None
+    device_id: str | None = None
+    platform: str = ""
+    signals: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def address_hash(self) -> bytes:
+        """The keyed hash of the client's address."""
+        return vault.fingerprint("address", self.address)
+
+    @property
+    def device_hash(self) -> bytes | None:
+        """The keyed hash of the device id the client claims."""
+        return vault.fingerprint("device", self.device_id) if self.device_id else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cart:
+    """What a buyer asks for: shop handle, (variant, quantity) pairs, contact, market, coupon."""
+
+    shop: str
+    lines: Sequence[tuple[UUID, int]]
+    email: str
+    locale: str
+    market: geo.Market
+    coupon: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A placed order, the key that opens it, and the locked rate when prices were converted."""
+
+    order: Order
+    access_key: str
+    quote: fx.Quote | None
+
+
+@dataclass(frozen=True, slots=True)
+class Paying:
+    """The attempt that is under way; `attempt.action_json` says what the buyer does next."""
+
+    order_id: UUID
+    attempt: Attempt
+
+
+async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
+    """Price the cart, lock the rate and place the order; nothing is reserved and nobody is charged.
+
+    Idempotent by `once`. Errors: InputInvalid, OutOfStock, CouponInvalid, UnsupportedCurrency, fx.RateUnavailable,
+    NotFound (shop), once.KeyReused, once.InProgress.
+    """
+    email = normal_email(cart.email)
+    found = await catalogue.cart(
+        cart.shop, cart.lines, currency=cart.market.currency, language=cart.market.language, coupon=cart.coupon
+    )
+    order_id = orders.new_id()
+    async with db.transaction():
+        earlier = await once.claim({"order_id": str(order_id)})
+        if earlier is not None:
+            return await started(UUID(earlier["order_id"]))
+        priced, quote = await _price(found)
+        if found.coupon is not None:
+            await catalogue.redeem(
+                found.merchant_id, found.coupon.id, order_id, buyer_hash=vault.fingerprint("email", email)
+            )
+        placed = await orders.place(
+            order_id,
+            merchant_id=found.merchant_id,
+            shop_id=found.shop_id,
+            buyer=Buyer(
+                email=email,
+                email_hash=vault.fingerprint("email", email),
+                address_hash=visitor.address_hash,
+                device_hash=visitor.device_hash,
+                country=cart.market.country,
+                locale=cart.locale,
+            ),
+            total=priced.total,
+            discount_minor=priced.discount.minor,
+            lines=_lines(order_id, priced),
+            expires_at=clock.now() + ORDER_TTL,
+            quote_id=quote.id if quote else None,
+            coupon_id=found.coupon.id if found.coupon else None,
+        )
+    return Started(placed, vault.access_key(placed.id), quote)
+
+
+async def _price(found: catalogue.Cart) -> tuple[catalogue.Priced, fx.Quote | None]:
+    """List prices as they are; prices without an entry in the cart's currency by one locked rate."""
+    if len(found.foreign) > 1:
+        raise UnsupportedCurrency(path=("input", "currency"), currency=found.currency)
+    quote = None
+    for base in found.foreign:
+        quote = await fx.quote(base, found.currency)
+
+    def convert(amount: Money) -> Money:
+        assert quote is not None and amount.currency == quote.base, amount
+        return Money(quote.convert(amount.minor), found.currency)
+
+    priced = catalogue.price(found, convert)
+    if priced.total.minor == 0:
+        # Nothing to pay is nothing to sell: a coupon may lower a price, not replace the payment.
+        raise catalogue.CouponInvalid(path=("input", "coupon"), reason="whole_total")
+    return priced, quote
+
+
+def _lines(order_id: UUID, priced: catalogue.Priced) -> list[Line]:
+    return [
+        Line(
+            id=ids.uuid7(),
+            order_id=order_id,
+            position=place,
+            variant_id=one.line.variant_id,
+            delivery=one.line.delivery,
+            title=one.line.title,
+            quantity=one.line.quantity,
+            unit_minor=one.unit.minor,
+            discount_minor=one.discount.minor,
+            total_minor=one.total.minor,
+            done=0,
+        )
+        for place, one in enumerate(priced.lines)
+    ]
+
+
+async def started(order_id: UUID) -> Started:
+    """The answer of an earlier `start`, built again from what it made."""
+    view = await orders.view(order_id)
+    if view is None:
+        raise NotFound()
+    quote = await fx.find(view.order.quote_id) if view.order.quote_id else None
+    return Started(view.order, vault.access_key(order_id), quote)
+
+
+def normal_email(text: str) -> str:
+    """A contact address in its stored form, its domain in punycode. Errors: FieldInvalid."""
+    try:
+        found = email_validator.validate_email(text, check_deliverability=False, test_environment=True)
+    except email_validator.EmailNotValidError as error:
+        raise FieldInvalid(path=("input", "contact", "email"), reason="email") from error
+    domain = found.ascii_domain or found.domain
+    return f"{found.local_part}@{domain.lower()}"
+
+
+async def pay(
+    order_id: UUID,
+    method: str,
+    visitor: Visitor,
+    once: Once,
+    *,
+    access_key: str,
+    return_url: str | None = None,
+) -> Paying:
+    """Charge the order by `method`: risk → attempt committed → provider called → stock reserved.
+
+    A second call for the same method returns the attempt under way; another method first voids it. Idempotent by
+    `once`. Errors: NotFound, OrderStateConflict, QuoteExpired, OutOfStock, RiskDeclined, PaymentDeclined,
+    UnsupportedCurrency, payments.UnknownMethod, once.KeyReused, once.InProgress.
+    """
+    view = await orders.view(order_id, ("payments",))
+    if view is None or not vault.is_access_key(order_id, access_key):
+        raise NotFound()
+    order = view.order
+    offer = payments.route(method, order.ccy)
+    running = await _switch(order, offer)
+    if running is not None:
+        return await _again(order_id, running, once)
+    _check_payable(order)
+    decision = await risk.assess(_subject(order, offer, visitor))
+    if decision.standing is risk.Outcome.DECLINE:
+        raise RiskDeclined(reasons=list(decision.reasons))
+    attempt = await _open(order_id, offer, once, is_held=decision.standing is risk.Outcome.HOLD)
+    if once.is_replay:
+        return await _outcome(order_id, attempt)
+    said = await _charge(attempt, order, return_url)
+    await _record(order, attempt.id, said, once)
+    return await _outcome(order_id, attempt)
+
+
+async def _again(order_id: UUID, running: Attempt, once: Once) -> Paying:
+    """The buyer pressed twice: one attempt, remembered under the second key as well."""
+    async with db.transaction():
+        earlier = await once.claim({"attempt_id": str(running.id)})
+    return await _outcome(order_id, running if earlier is None else await _find(UUID(earlier["attempt_id"])))
+
+
+async def _find(attempt_id: UUID) -> Attempt:
+    found = await payments.find(attempt_id)
+    if found is None:
+        raise NotFound()
+    return found
+
+
+async def _switch(order: Order, offer: Offer) -> Attempt | None:
+    """The live attempt when it is for the same method; one for another method is voided first.
+
+    Errors: OrderStateConflict while the live attempt may already have taken money.
+    """
+    live = await payments.live_of(order.id)
+    if live is None:
+        return None
+    is_waiting = live.state == ChargeState.REQUIRES_ACTION
+    if is_waiting and live.method == offer.method.code:
+        return live
+    if not is_waiting:
+        raise OrderStateConflict(status=order.status.upper(), payment=live.state.upper())
+    said = await _bounded(
+        live.provider,
+        providers[live.provider].void(account=live.provider_account, reference=ids.encode("pay", live.id)),
+    )
+    if said.state is not ChargeState.VOIDED:
+        raise OrderStateConflict(status=order.status.upper(), payment=live.state.upper())
+    async with db.transaction():
+        held = await orders.lock_one(order.id)
+        if await payments.close(live.id, ChargeState.VOIDED):
+            await catalogue.release([order.id])
+            await orders.tell(held, EventKind.VOIDED, payment_id=ids.encode("pay", live.id))
+    return None
+
+
+def _check_payable(order: Order) -> None:
+    if order.status in CLOSED_FOR_PAY:
+        raise OrderStateConflict(status=order.status.upper())
+    if order.expires_at <= clock.now():
+        raise OrderStateConflict(status=OrderStatus.EXPIRED.upper())
+
+
+def _subject(order: Order, offer: Offer, visitor: Visitor) -> risk.Subject:
+    return risk.Subject(
+        order_id=order.id,
+        merchant_id=order.merchant_id,
+        amount=order.total,
+        usd_minor=fx.reference_minor(order.total, "USD"),
+        email_hash=vault.fingerprint("email", order.email),
+        email_domain=order.email.rpartition("@")[2],
+        address_hash=visitor.address_hash,
+        device_hash=visitor.device_hash,
+        country=order.country,
+        geo_country=visitor.geo_country,
+        method=offer.method.code,
+        platform=visitor.platform,
+        signals=visitor.signals,
+    )
+
+
+async def _open(order_id: UUID, offer: Offer, once: Once, *, is_held: bool) -> Attempt:
+    """Commit the attempt before anyone is called: its id is the provider's idempotency key."""
+    attempt_id = payments.new_id()
+    async with db.transaction():
+        earlier = await once.claim({"attempt_id": str(attempt_id)}, lease_s=PAY_LEASE_S)
+        if earlier is not None:
+            return await _find(UUID(earlier["attempt_id"]))
+        order = await orders.lock_one(order_id)
+        _check_payable(order)
+        if order.quote_id is not None and not await fx.is_locked(order.quote_id):
+            raise QuoteExpired()
+        if is_held and not order.risk_hold:
+            await orders.hold(order_id, is_held=True)
+        left = Money(order.total_minor - order.captured_minor + order.returned_minor, order.ccy)
+        try:
+            attempt = await payments.open_attempt(
+                attempt_id,
+                order_id=order_id,
+                merchant_id=order.merchant_id,
+                lane=order.lane,
+                provider=offer.provider,
+                account=offer.account,
+                method=offer.method.code,
+                amount=left,
+            )
+        except payments.AttemptLive:
+            raise OrderStateConflict(status=order.status.upper()) from None
+        await orders.tell(
+            order, EventKind.STARTED, payment_id=ids.encode("pay", attempt.id), method=offer.method.code
+        )
+        return attempt
+
+
+async def _charge(attempt: Attempt, order: Order, return_url: str | None) -> ChargeAnswer:
+    base = settings().base_url
+    order_id = ids.encode("ord", order.id)
+    request = ChargeRequest(
+        reference=ids.encode("pay", attempt.id),
+        account=attempt.provider_account,
+        method=attempt.method,
+        amount=attempt.requested,
+        order_number=order.number,
+        return_url=return_url or f"{base}/orders/{order_id}",
+        notify_url=f"{base}/hooks/{attempt.provider}/{attempt.provider_account}",
+        expires_at=order.expires_at,
+        locale=order.locale,
+    )
+    return await _bounded(attempt.provider, providers[attempt.provider].charge(request))
+
+
+async def _bounded(provider: str, call: Any) -> ChargeAnswer:
+    """A provider's answer, or UNKNOWN when it takes too long: from there only evidence leads on."""
+    with trace.span("provider", provider):
+        try:
+            async with asyncio.timeout(CHARGE_TIMEOUT_S):
+                answer: ChargeAnswer = await call
+                return answer
+        except TimeoutError:
+            return ChargeAnswer(ChargeState.UNKNOWN, raw_code="timeout")
+
+
+async def _record(order: Order, attempt_id: UUID, said: ChargeAnswer, once: Once) -> None:
+    """Write the provider's answer and, when it accepted, reserve the goods; out of stock voids the attempt."""
+    is_clear = said.state is not ChargeState.UNKNOWN
+    try:
+        async with db.transaction():
+            held = await orders.lock_one(order.id)
+            stored = await payments.answer(
+                attempt_id, said, check_after=CHECK_LATER if is_clear else CHECK_SOON
+            )
+            if stored is not None:
+                await _after_answer(held, stored, said)
+            await once.finish()
+    except catalogue.OutOfStock:
+        await _give_up(order, attempt_id, said, once)
+        raise
+    if stored is not None and said.state in (ChargeState.CAPTURED, ChargeState.PARTIALLY_CAPTURED):
+        # Taken at once: the answer enters like any other word of the provider.
+        await payments.put_answer(stored, said)
+
+
+async def _after_answer(held: Order, stored: Attempt, said: ChargeAnswer) -> None:
+    payment_id = ids.encode("pay", stored.id)
+    if said.state in (ChargeState.DECLINED, ChargeState.FAILED):
+        kind = EventKind.DECLINED if said.state is ChargeState.DECLINED else EventKind.FAILED
+        await orders.tell(held, kind, payment_id=payment_id, code=said.raw_code)
+        return
+    if said.state is ChargeState.UNKNOWN:
+        await orders.tell(held, EventKind.UNKNOWN, payment_id=payment_id)
+    if held.status is OrderStatus.AWAITING_PAYMENT and held.key_units:
+        await catalogue.reserve(held.id, held.merchant_id, until=clock.now() + RESERVE_FOR)
+
+
+async def _give_up(order: Order, attempt_id: UUID, said: ChargeAnswer, once: Once) -> None:
+    """No goods for an attempt the provider has opened: cancel it there, then here; late money is refunded."""
+    attempt = await _find(attempt_id)
+    answer = await _bounded(
+        attempt.provider,
+        providers[attempt.provider].void(account=attempt.provider_account, reference=ids.encode("pay", attempt_id)),
+    )
+    async with db.transaction():
+        held = await orders.lock_one(order.id)
+        state = ChargeState.VOIDED if answer.state is ChargeState.VOIDED else ChargeState.UNKNOWN
+        said = ChargeAnswer(state, said.provider_ref, raw_code="out_of_stock")
+        await payments.answer(attempt_id, said, check_after=CHECK_SOON)
+        await orders.tell(held, EventKind.VOIDED, payment_id=ids.encode("pay", attempt_id), code="out_of_stock")
+        await once.finish()
+
+
+async def _outcome(order_id: UUID, attempt: Attempt) -> Paying:
+    found = await _find(attempt.id)
+    if found.state in (ChargeState.DECLINED, ChargeState.FAILED):
+        raise PaymentDeclined(code_of_provider=found.raw_code)
+    return Paying(order_id, found)
+
+
+async def check(attempt: Attempt) -> None:
+    """Ask the provider where a live attempt stands; what it says enters through the inbox like any word of it."""
+    said = await _bounded(
+        attempt.provider,
+        providers[attempt.provider].query(
+            account=attempt.provider_account, reference=ids.encode("pay", attempt.id)
+        ),
+    )
+    await payments.put_answer(attempt, said)
+
+
+async def check_due(*, limit: int = 50) -> int:
+    """Ask about every attempt whose time has come, several at once; how many were asked about."""
+    due = await payments.due_for_check(limit)
+    answers = await asyncio.gather(*(check(attempt) for attempt in due), return_exceptions=True)
+    for attempt, answer in zip(due, answers, strict=True):
+        if isinstance(answer, Unavailable):
+            _log.warning("attempt.unasked", attempt=str(attempt.id))
+        elif isinstance(answer, BaseException):
+            raise answer
+    return len(due)
+
+
+def locked_until(quote: fx.Quote | None, order: Order) -> datetime:
+    """Until when the shown amount can be paid."""
+    return min(order.expires_at, quote.expires_at) if quote else order.expires_at
+
+

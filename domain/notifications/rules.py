@@ -1,0 +1,223 @@
+"""Which mail tells whom of which event, and what it says."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import i18n
+from domain.core.money import Money
+
+SUBJECT_MAX = 200
+ITEMS_MAX = 10
+TRIES_MAX = 8
+_FIRST_WAIT_S, _LAST_WAIT_S = 15, 6 * 3600
+
+
+class Audience(StrEnum):
+    """Whom a mail is for."""
+
+    BUYER = "buyer"
+    MERCHANT = "merchant"
+
+
+class Template(StrEnum):
+    """What a mail says; `mail.<template>.subject` and `mail.<template>.text` in every language."""
+
+    PAID = "paid"
+    DELIVERED = "delivered"
+    REFUNDED = "refunded"
+    WAITING = "waiting"
+    SALE = "sale"
+    STOCK_LOW = "stock_low"
+    SHORT = "short"
+    LATE = "late"
+    MISMATCH = "mismatch"
+
+
+_B, _M, _T = Audience.BUYER, Audience.MERCHANT, Template
+
+# The one table of who hears of what. A refund is told when its money is on the way, in parts as it goes.
+MAILS: Mapping[str, tuple[tuple[Template, Audience], ...]] = {
+    "order.paid": ((_T.PAID, _B), (_T.SALE, _M)),
+    "order.delivered": ((_T.DELIVERED, _B),),
+    "order.held": ((_T.WAITING, _B),),
+    "order.short": ((_T.WAITING, _B), (_T.SHORT, _M)),
+    "refund.succeeded": ((_T.REFUNDED, _B),),
+    "payment.late": ((_T.LATE, _M),),
+    "payment.mismatch": ((_T.MISMATCH, _M),),
+    "stock.low": ((_T.STOCK_LOW, _M),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The order that events are about, with all that its mails need."""
+
+    order_id: UUID
+    merchant_id: UUID
+    number: str
+    email: str
+    locale: str
+    status: str
+    total: Money
+    shop: str
+    shop_locale: str
+    shop_email: str
+    items: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One mail to be sent: for the event `sequence` of an order, to `recipient`."""
+
+    order_id: UUID
+    merchant_id: UUID
+    sequence: int
+    template: Template
+    audience: Audience
+    recipient: str
+    locale: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A mail's words: one line of subject, plain text, and the same as simple HTML."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def notices(kind: str, sequence: int, facts: Mapping[str, Any], order: Subject) -> list[Notice]:
+    """The mails that one event asks for, [] for most kinds.
+
+    When the goods are there already, "paid" is left out: the mail with the goods says both.
+    """
+    found = []
+    for template, audience in MAILS.get(kind, ()):
+        if template is Template.PAID and order.status == "delivered":
+            continue
+        is_buyer = audience is Audience.BUYER
+        found.append(
+            Notice(
+                order.order_id,
+                order.merchant_id,
+                sequence,
+                template,
+                audience,
+                order.email if is_buyer else order.shop_email,
+                order.locale if is_buyer else order.shop_locale,
+                _facts(template, facts, order),
+            )
+        )
+    return found
+
+
+def _facts(template: Template, event: Mapping[str, Any], order: Subject) -> dict[str, Any]:
+    """What is kept for the mail: plain JSON, amounts as [minor, currency], no keys and no goods."""
+    amount = [event.get("minor", order.total.minor), event.get("ccy", order.total.currency)]
+    facts: dict[str, Any] = {
+        "number": order.number,
+        "shop": one_line(order.shop),
+        "amount": amount,
+        "items": [[one_line(title), quantity] for title, quantity in order.items[:ITEMS_MAX]],
+    }
+    if template is Template.MISMATCH:
+        facts["amount"] = [event.get("got_minor", 0), event.get("got_ccy", order.total.currency)]
+        facts["asked"] = [order.total.minor, order.total.currency]
+    elif template is Template.STOCK_LOW:
+        facts["variant"] = str(event.get("variant_id", ""))
+        facts["title"] = one_line(str(event.get("title", "")))
+        facts["left"] = int(event.get("left", 0))
+        facts["items"] = []
+    return facts
+
+
+def words(
+    template: str, audience: str, locale: str, facts: Mapping[str, Any], link: str | None
+) -> Words:
+    """Write a mail in the language nearest to `locale`; `link` opens the order."""
+    given = {name: _readable(value) for name, value in facts.items() if name != "items"}
+    subject = one_line(i18n.text(f"mail.{template}.subject", locale, **given))[:SUBJECT_MAX]
+    paragraphs = i18n.text(f"mail.{template}.text", locale, **given).split("\n\n")
+    items = [f"{i18n.number(quantity, locale)} × {title}" for title, quantity in facts["items"]]
+    action = i18n.text(f"mail.link.{audience}", locale)
+    foot = i18n.text(f"mail.foot.{audience}", locale, **given)
+    return Words(
+        subject,
+        _text(paragraphs, items, action, link, foot),
+        _html(i18n.nearest(locale), subject, paragraphs, items, action, link, foot),
+    )
+
+
+def _readable(value: Any) -> Any:
+    return Money(*value) if isinstance(value, list) else value
+
+
+def _text(
+    paragraphs: Sequence[str], items: Sequence[str], action: str, link: str | None, foot: str
+) -> str:
+    parts = [*paragraphs]
+    if items:
+        parts.append("\n".join(items))
+    if link:
+        parts.append(f"{action}\n{link}")
+    parts.append(f"-- \n{foot}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _html(
+    language: str,
+    subject: str,
+    paragraphs: Sequence[str],
+    items: Sequence[str],
+    action: str,
+    link: str | None,
+    foot: str,
+) -> str:
+    """No styles, images or scripts: every mail program shows it, nothing is loaded, nobody is tracked."""
+    quote = html.escape
+    parts = [f"<p>{quote(paragraph)}</p>" for paragraph in paragraphs]
+    if items:
+        parts.append("<ul>" + "".join(f"<li>{quote(item)}</li>" for item in items) + "</ul>")
+    if link:
+        parts.append(f'<p><a href="{quote(link)}">{quote(action)}</a></p>')
+    return (
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{quote(subject)}</title>'
+        f"</head><body>{''.join(parts)}<hr><p><small>{quote(foot)}</small></p></body></html>\n"
+    )
+
+
+def one_line(text: str) -> str:
+    """Text that cannot forge a header or turn the line around: control and format characters become spaces."""
+    if text.isprintable():
+        return text.strip()
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def message_id(notification_id: UUID, round_: int, sender: str) -> str:
+    """The same for every try of one mail, so that a mail sent twice is shown once; a new one when asked again."""
+    domain = sender.rpartition("@")[2].strip("> ") or "localhost"
+    return f"{notification_id.hex}.{round_}@{domain}"
+
+
+def wait_s(tries: int) -> int:
+    """Seconds until the next try: 15 s, 1 min, 4 min … at most six hours."""
+    return int(min(_FIRST_WAIT_S * 4 ** (max(tries, 1) - 1), _LAST_WAIT_S))
+
+
+def is_last(tries: int) -> bool:
+    """Whether no further try follows (after about eleven hours)."""
+    return tries >= TRIES_MAX
+
+
+def name(created_at: datetime, notification_id: UUID, round_: int) -> str:
+    """A file name for the mail that sorts by age."""
+    return f"{created_at:%Y%m%dT%H%M%S.%f}-{notification_id.hex}-{round_}"

@@ -1,0 +1,122 @@
+"""Starting a checkout: the cart of a client becomes a priced order."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import strawberry
+
+import i18n
+from domain import checkout, fx, geo
+from domain.core import ids
+from domain.core.errors import DomainError, FieldInvalid, InputInvalid
+from domain.orders import LINES_MAX, OrderView
+from resolvers import payments, visitors
+from resolvers.context import Asked
+from resolvers.orders import Seen
+from resolvers.payments import Offered
+from resolvers.scalars import CountryCode, CurrencyCode, LanguageCode
+from resolvers.visitors import SignalsInput
+
+
+@strawberry.input(description="One line of a cart.")
+class CheckoutLineInput:
+    """A variant and how many."""
+
+    variant_id: strawberry.ID = strawberry.field(description="The variant.")
+    quantity: int = strawberry.field(description="How many, within the variant's limits.")
+
+
+@strawberry.input(description="Where the buyer is reached.")
+class ContactInput:
+    """A guest needs nothing but an e-mail address."""
+
+    email: str = strawberry.field(description="The goods' link and the receipts go here.")
+    locale: LanguageCode | None = strawberry.field(
+        default=None, description="Language of the mails; the request's when omitted."
+    )
+
+
+@strawberry.input(description="A cart to be priced and placed as an order.")
+class StartCheckoutInput:
+    """Prices are the server's; the buyer pays in `currency`."""
+
+    shop: str = strawberry.field(description="Handle of the shop.")
+    lines: list[CheckoutLineInput] = strawberry.field(description="1 to 100 lines, each variant once.")
+    contact: ContactInput = strawberry.field(description="Where the buyer is reached.")
+    country: CountryCode | None = strawberry.field(
+        default=None, description="Where the buyer is; from the address when omitted."
+    )
+    currency: CurrencyCode | None = strawberry.field(
+        default=None, description="What the buyer pays in; the country's when omitted."
+    )
+    coupon: str | None = strawberry.field(default=None, description="A coupon code.")
+    signals: SignalsInput | None = strawberry.field(
+        default=None, description="Hints for ranking and risk, never authority."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A started checkout."""
+
+    seen: Seen
+    access_key: str
+    quote: fx.Quote | None
+    signals: SignalsInput | None
+    expires_at: datetime
+
+
+def _lines(lines: list[CheckoutLineInput]) -> list[tuple[UUID, int]]:
+    """Variant ids decoded; every faulty line is named. Errors: InputInvalid."""
+    if not 1 <= len(lines) <= LINES_MAX:
+        raise InputInvalid(FieldInvalid(path=("input", "lines"), reason="count"))
+    pairs, problems = [], list[DomainError]()
+    for place, line in enumerate(lines):
+        try:
+            pairs.append((ids.decode(line.variant_id, "var"), line.quantity))
+        except ids.IdInvalid as error:
+            error.path = ("input", "lines", str(place), "variantId")
+            problems.append(error)
+    if problems:
+        raise InputInvalid(*problems)
+    return pairs
+
+
+async def start(info: Asked, input: StartCheckoutInput) -> Begun:  # noqa: A002
+    """Price the cart, lock the rate and place the order."""
+    place = info.context.place
+    country = input.country or place.country
+    market = geo.market(explicit=country, currency=input.currency, language=place.language)
+    locale = i18n.negotiate(input.contact.locale) if input.contact.locale else None
+    started = await checkout.start(
+        checkout.Cart(
+            shop=input.shop,
+            lines=_lines(input.lines),
+            email=input.contact.email,
+            locale=locale or place.language,
+            market=market,
+            coupon=input.coupon or None,
+        ),
+        visitors.of(info, input.signals),
+        info.context.once(info),
+    )
+    return Begun(
+        Seen(OrderView(started.order), is_buyer=True),
+        started.access_key,
+        started.quote,
+        input.signals,
+        checkout.locked_until(started.quote, started.order),
+    )
+
+
+def methods(begun: Begun, info: Asked) -> list[Offered]:
+    """How this order can be paid, the recommendation first."""
+    order = begun.seen.order
+    return payments.ranked(
+        info,
+        amount=order.total,
+        country=order.country,
+        platform=visitors.platform_of(begun.signals),
+        wallets=(begun.signals.wallets or ()) if begun.signals else (),
+    )

@@ -1,0 +1,277 @@
+"""Orders: read by their buyer or merchant, watched live, refunded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from domain import catalogue, checkout, orders, payments
+from domain.core import clock, ids, live, vault
+from domain.core.errors import NotFound
+from domain.core.events import Event
+from domain.core.money import Money
+from domain.core.settings import settings
+from domain.orders import OrderView
+from domain.payments.routing import Offer
+from domain.settlement import FundsLeg
+from resolvers import access
+from resolvers.context import Asked
+from resolvers.cursors import OrderCursor
+from resolvers.inputs import MoneyInput
+from resolvers.selection import selected
+
+# What a selected field of Order needs to be read.
+_PART_OF = {"lines": "lines", "payments": "payments", "timeline": "timeline", "fundsFlow": "funds"}
+
+
+@dataclass(slots=True)
+class Seen:
+    """An order as one caller may see it: only its buyer is shown the goods."""
+
+    view: OrderView
+    is_buyer: bool
+
+    @property
+    def order(self) -> orders.Order:
+        """The row."""
+        return self.view.order
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """One attempt as a buyer sees it."""
+
+    id: UUID
+    state: str
+    offer: Offer
+    amount: Money
+    action: dict[str, Any] | None
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """One event and the order it happened to."""
+
+    order_id: UUID
+    sequence: int
+    kind: str
+    at: datetime
+    seen: Seen
+
+    @property
+    def cursor(self) -> str:
+        """The signed place of this event in its order's stream."""
+        return OrderCursor.write(self.order_id, self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """History was pruned: fetch the order again, then resume."""
+
+    resume_cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing happened, and the stream is alive."""
+
+    at: datetime
+
+
+def parts_of(info: Asked, *path: str) -> frozenset[str]:
+    """Which parts of an order the selection below `path` asks for."""
+    return frozenset(_PART_OF[name] for name in selected(info, *path) if name in _PART_OF)
+
+
+async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:  # noqa: A002
+    """An order for its buyer (access key), its merchant's members or an operator; None for everyone else."""
+    try:
+        order_id = ids.decode(id, "ord")
+    except ids.IdInvalid:
+        return None
+    is_buyer = vault.is_access_key(order_id, access_key)
+    if not is_buyer and info.context.viewer is None:
+        return None
+    view = await orders.view(order_id, parts_of(info))
+    if view is None or not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
+        return None
+    return Seen(view, is_buyer)
+
+
+async def node(info: Asked, order_id: UUID) -> Seen | None:
+    """An order by its node id: members and operators only, a buyer needs the access key."""
+    return await by_id(info, strawberry.ID(ids.encode("ord", order_id)))
+
+
+async def _views(pairs: list[tuple[UUID, str]]) -> Sequence[list[list[Any]] | None]:
+    """Missing parts of orders, for fields that were not foreseen from the selection."""
+    by_part: dict[str, list[UUID]] = {}
+    for order_id, part in pairs:
+        by_part.setdefault(part, []).append(order_id)
+    found = {part: await orders.views(order_ids, (part,)) for part, order_ids in by_part.items()}
+    return [
+        view.parts[part] if (view := found[part].get(order_id)) is not None else None
+        for order_id, part in pairs
+    ]
+
+
+async def part(info: Asked, seen: Seen, name: str) -> list[list[Any]]:
+    """A part of an order: read with it, or loaded now together with its siblings."""
+    known = seen.view.parts.get(name)
+    if known is None:
+        known = seen.view.parts[name] = await info.context.load(_views, (seen.order.id, name)) or []
+    return known
+
+
+async def lines(seen: Seen, info: Asked) -> list[orders.Line]:
+    """The lines of an order, by position."""
+    return [
+        orders.Line(UUID(row[0]), seen.order.id, row[1], UUID(row[2]), *row[3:])
+        for row in await part(info, seen, "lines")
+    ]
+
+
+async def paid(seen: Seen, info: Asked) -> list[Paid]:
+    """The attempts of an order, oldest first."""
+    return [
+        Paid(UUID(row[0]), row[1], _offer(row[6], row[2]), Money(row[3], row[4]), row[5], seen)
+        for row in await part(info, seen, "payments")
+    ]
+
+
+def _offer(provider: str, code: str) -> Offer:
+    for offer in payments.offers():
+        if offer.provider == provider and offer.method.code == code:
+            return offer
+    # The provider was uninstalled since: what was paid stays readable.
+    return payments.retired(provider, code)
+
+
+async def timeline(seen: Seen, info: Asked) -> list[Happened]:
+    """Everything that happened to an order, in order."""
+    return [
+        Happened(seen.order.id, row[0], row[1], datetime.fromisoformat(row[3]), seen)
+        for row in await part(info, seen, "timeline")
+    ]
+
+
+async def funds(seen: Seen, info: Asked) -> list[FundsLeg]:
+    """Where the money of an order went."""
+    return [
+        FundsLeg(row[0], Money(row[1], row[3]), Money(row[2], row[3]))
+        for row in await part(info, seen, "funds")
+    ]
+
+
+async def goods(seen: Seen, info: Asked) -> list[catalogue.Good]:
+    """The goods, revealed under audit to the buyer alone; empty before delivery."""
+    if not seen.is_buyer or seen.order.delivered_at is None:
+        return []
+    return await catalogue.goods(seen.order.id, seen.order.merchant_id, request_id=info.context.request_id)
+
+
+async def _seen(order_ids: list[tuple[UUID, frozenset[str]]]) -> Sequence[OrderView | None]:
+    found: dict[UUID, OrderView] = {}
+    for parts in {parts for _, parts in order_ids}:
+        wanted = [order_id for order_id, asked in order_ids if asked == parts]
+        found.update(await orders.views(wanted, parts))
+    return [found.get(order_id) for order_id, _ in order_ids]
+
+
+async def watch(
+    info: Asked,
+    order_id: strawberry.ID,
+    access_key: str | None = None,
+    after: str | None = None,
+) -> AsyncIterator[Happened | Gap | Heartbeat]:
+    """Everything after the cursor, then what happens, with a heartbeat while nothing does."""
+    first = await by_id(info, order_id, access_key)
+    if first is None:
+        raise NotFound(path=("orderId",))
+    subject, parts = first.order.id, parts_of(info, "order")
+    last = OrderCursor.read(after, subject) if after else 0
+    async with live.hub().listen(subject, after=last) as listener:
+        while True:
+            event = await listener.next(settings().live_heartbeat_s)
+            if event is None:
+                yield Heartbeat(clock.now())
+                continue
+            if event.sequence > last + 1:
+                yield Gap(OrderCursor.write(subject, event.sequence - 1))
+            last = event.sequence
+            yield await _happened(event, parts, is_buyer=first.is_buyer)
+
+
+async def _happened(event: Event, parts: frozenset[str], *, is_buyer: bool) -> Happened:
+    view = await read_together(event.order_id, parts)
+    assert view is not None and event.recorded_at is not None
+    return Happened(event.order_id, event.sequence, event.kind, event.recorded_at, Seen(view, is_buyer))
+
+
+async def read_together(order_id: UUID, parts: frozenset[str]) -> OrderView | None:
+    """One order, read in one statement with all that other listeners of this process want in the same turn."""
+    return await gathered.load((order_id, parts))
+
+
+class _Gathered:
+    """A loader without a memory, shared by every listener of the process."""
+
+    def __init__(self) -> None:
+        self._loader: Any = None
+
+    async def load(self, key: tuple[UUID, frozenset[str]]) -> OrderView | None:
+        """Collect what is asked for in one turn of the loop and read it at once."""
+        if self._loader is None:
+            self._loader = DataLoader(load_fn=_seen, cache=False, max_batch_size=500)
+        found: OrderView | None = await self._loader.load(key)
+        return found
+
+
+gathered = _Gathered()
+
+
+@strawberry.input(description="Give money back to the buyer of an order.")
+class RequestRefundInput:
+    """Without an amount everything that is left goes back."""
+
+    order_id: strawberry.ID = strawberry.field(description="The order.")
+    amount: MoneyInput | None = strawberry.field(
+        default=None, description="How much; everything that is left when omitted. In the order's currency."
+    )
+    reason: str = strawberry.field(default="requested", description="Why, for the records; up to 64 characters.")
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """Refunds that are under way for an order."""
+
+    seen: Seen
+    refunds: list[payments.Refund]
+
+
+async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:  # noqa: A002
+    """Book a refund and send it to the provider; its progress is on the order's timeline."""
+    seen = await by_id(info, input.order_id)
+    if seen is None:
+        raise NotFound(path=("input", "orderId"))
+    access.require_merchant(info.context, seen.order.merchant_id, *access.REFUNDERS)
+    amount = input.amount.parse("input", "amount") if input.amount else None
+    refunds = await checkout.request_refund(
+        seen.order.id,
+        amount,
+        reason=input.reason[:64] or "requested",
+        asked_by=info.context.caller,
+        once=info.context.once(info),
+    )
+    view = await orders.view(seen.order.id, parts_of(info, "order"))
+    assert view is not None
+    return Refunded(Seen(view, is_buyer=False), refunds)
+
+

@@ -1,0 +1,104 @@
+"""Payment methods as a buyer is offered them, best first, and paying with one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import strawberry
+
+from domain import checkout, geo, payments
+from domain.core import ids
+from domain.core.errors import FieldInvalid
+from domain.core.money import Money
+from domain.payments.ports import Method
+from resolvers import visitors
+from resolvers.context import Asked
+from resolvers.orders import Paid, Seen
+from resolvers.visitors import SignalsInput
+from domain.orders import view as read_order
+
+URL_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A method as it is shown: `reasons` say why it stands where it does."""
+
+    method: Method
+    reasons: tuple[str, ...] = ()
+
+    # What buyers pay on top is nothing: fees are the merchant's.
+    surcharge: Money | None = None
+
+
+def ranked(
+    info: Asked,
+    *,
+    amount: Money | None = None,
+    currency: str | None = None,
+    country: str | None = None,
+    platform: geo.Platform | None = None,
+    wallets: Collection[str] = (),
+) -> list[Offered]:
+    """The methods usable here and now, the recommendation first."""
+    place = info.context.place
+    market = geo.market(
+        explicit=country or place.country,
+        currency=amount.currency if amount else currency or place.currency,
+        language=place.language,
+    )
+    methods = [offer.method for offer in payments.offers()]
+    return [
+        Offered(one.method, one.reasons)
+        for one in geo.rank_methods(market, methods, amount=amount, platform=platform, wallets=wallets)
+    ]
+
+
+@strawberry.input(description="Pay an order.")
+class PayInput:
+    """One attempt; the same method again returns the attempt under way."""
+
+    order_id: strawberry.ID = strawberry.field(description="The order to pay.")
+    access_key: str = strawberry.field(description="The key `startCheckout` gave for this order.")
+    method: str = strawberry.field(description="Code of a payment method.")
+    saved_method_id: strawberry.ID | None = strawberry.field(
+        default=None, description="A saved method of the signed-in buyer; not offered by the installed providers yet."
+    )
+    return_url: str | None = strawberry.field(
+        default=None, description="Where the provider sends the buyer back to; http(s), at most 2,000 characters."
+    )
+    signals: SignalsInput | None = strawberry.field(
+        default=None, description="Hints for ranking and risk, never authority."
+    )
+
+
+async def pay(info: Asked, input: PayInput) -> Paid:  # noqa: A002
+    """Start or continue paying; what the buyer does next is in `nextAction`."""
+    paying = await checkout.pay(
+        ids.decode(input.order_id, "ord"),
+        input.method,
+        visitors.of(info, input.signals),
+        info.context.once(info),
+        access_key=input.access_key,
+        return_url=_return_url(input.return_url),
+    )
+    view = await read_order(paying.order_id)
+    assert view is not None
+    attempt = paying.attempt
+    return Paid(
+        attempt.id,
+        attempt.state,
+        payments.route(attempt.method, attempt.ccy),
+        attempt.requested,
+        attempt.action_json,
+        Seen(view, is_buyer=True),
+    )
+
+
+def _return_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    if len(url) > URL_MAX or not url.startswith(("https://", "http://")) or not url.isprintable():
+        raise FieldInvalid(path=("input", "returnUrl"), reason="url")
+    return url

@@ -1,0 +1,147 @@
+"""The checkout in the contract: choose → pay → goods."""
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+
+from domain import catalogue, checkout, fx
+from domain.core import money
+from domain.fx import Quote
+from domain.payments import UnknownMethod
+from resolvers import checkout as resolve
+from resolvers import payments as pay
+from resolvers.checkout import Begun
+from schema.field import Who, derived, field, mutation_field, object_type
+from schema.orders import Order, OrderStateConflict
+from schema.payments import Payment, PaymentMethod
+from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
+from schema.scalars import CurrencyCode, Decimal
+
+
+@object_type(description="A rate locked for an order; both rates are shown.", rows=(Quote,))
+class FxQuote:
+    """The charged rate is within 0.3 % of the reference."""
+
+    base: CurrencyCode = field(description="Currency of the price list.")
+    target: CurrencyCode = field(description="Currency the buyer pays in.")
+    rate: Decimal = field(description="Charged rate: units of target for one of base.")
+    reference_rate: Decimal = field(description="The source's rate at the lock.")
+    spread_bps: int = field(description="Difference of the two in basis points.")
+    source: str = field(description="Where the reference comes from, with its date.")
+    locked_until: datetime = field(description="Until when this rate holds, at least ten minutes.")
+
+
+@object_type(description="A placed order and how it can be paid.", rows=(Begun,))
+class Checkout:
+    """Nothing is reserved or charged yet."""
+
+    order: Order = derived(lambda one: one.seen, description="The order.")
+    access_key: str = field(description="Opens the order for its buyer; shown here and in the mails only.")
+    quote: FxQuote | None = field(description="The locked rate; null when the shop prices in this currency.")
+    payment_methods: list[PaymentMethod] = field(
+        description="Usable methods, the recommendation first.", resolver=resolve.methods
+    )
+    expires_at: datetime = field(description="Until when the shown amount can be paid.")
+
+
+@problem(catalogue.OutOfStock, description="Not enough stock is left; nothing was charged.")
+class OutOfStock(Problem):
+    """Code OUT_OF_STOCK."""
+
+    available: int | None = field(description="How many could be ordered now; null when not known.")
+
+
+@problem(catalogue.CouponInvalid, description="The coupon does not apply to this cart.")
+class CouponInvalid(Problem):
+    """Code COUPON_INVALID."""
+
+
+@problem(money.UnsupportedCurrency, description="The shop or the method does not take this currency.")
+class UnsupportedCurrency(Problem):
+    """Code UNSUPPORTED_CURRENCY."""
+
+    currency: CurrencyCode | None = field(description="The currency that was asked for.")
+
+
+@problem(catalogue.PriceChanged, description="The price changed since it was shown; look at the cart again.")
+class PriceChanged(Problem):
+    """Code PRICE_CHANGED."""
+
+
+@problem(fx.RateUnavailable, description="There is no fresh exchange rate; nothing was placed.")
+class RateUnavailable(Problem):
+    """Code RATE_UNAVAILABLE."""
+
+
+@problem(checkout.RiskDeclined, description="The payment was refused before anyone was charged.")
+class RiskDeclined(Problem):
+    """Code RISK_DECLINED."""
+
+
+@problem(checkout.PaymentDeclined, description="The provider refused the charge; nothing was taken.")
+class PaymentDeclined(Problem):
+    """Code PAYMENT_DECLINED."""
+
+
+@problem(checkout.QuoteExpired, description="The locked rate is over and nothing was charged; start again.")
+class QuoteExpired(Problem):
+    """Code QUOTE_EXPIRED."""
+
+
+@problem(UnknownMethod, description="No installed provider offers this method.")
+class PaymentMethodUnavailable(Problem):
+    """Code PAYMENT_METHOD_UNAVAILABLE."""
+
+
+StartCheckoutResult = Annotated[
+    Checkout
+    | OutOfStock
+    | PriceChanged
+    | CouponInvalid
+    | UnsupportedCurrency
+    | RateUnavailable
+    | RiskDeclined
+    | NotFound
+    | InvalidInput
+    | Unavailable,
+    strawberry.union("StartCheckoutResult", description="A placed order, or why not."),
+]
+PayResult = Annotated[
+    Payment
+    | PaymentDeclined
+    | QuoteExpired
+    | OrderStateConflict
+    | OutOfStock
+    | UnsupportedCurrency
+    | PaymentMethodUnavailable
+    | RiskDeclined
+    | NotFound
+    | InvalidInput
+    | Unavailable,
+    strawberry.union("PayResult", description="An attempt under way, or why not."),
+]
+
+
+@strawberry.type
+class CheckoutMutation:
+    """The path every buyer walks."""
+
+    start_checkout: StartCheckoutResult = mutation_field(
+        resolve.start,
+        who=Who.ANYONE,
+        idempotent=True,
+        description="Price a cart, lock the rate and place the order; nothing is reserved or charged. "
+        "Problems: OUT_OF_STOCK, COUPON_INVALID, UNSUPPORTED_CURRENCY, RATE_UNAVAILABLE, INVALID_INPUT, NOT_FOUND.",
+        args={"input": "The cart and who buys."},
+    )
+    pay: PayResult = mutation_field(
+        pay.pay,
+        who=Who.ANYONE,
+        idempotent=True,
+        description="Pay an order by a method; goods are reserved once the provider accepted. Problems: "
+        "PAYMENT_DECLINED, QUOTE_EXPIRED, ORDER_STATE_CONFLICT, OUT_OF_STOCK, RISK_DECLINED, NOT_FOUND.",
+        args={"input": "The order, its access key and the method."},
+    )
+
+

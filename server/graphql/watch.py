@@ -1,0 +1,141 @@
+"""Subscriptions, whatever they travel over: open the source, then turn each of its events into a response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from graphql import GraphQLError, OperationType, located_error
+from graphql.execution.values import get_argument_values
+from graphql.pyutils import Path
+
+from domain.core import trace
+from domain.core.errors import DomainError
+from resolvers.context import Context
+from schema.field import check
+from server.graphql import masking
+from server.graphql.documents import Refused
+from server.graphql.door import Answer, Door, Ready
+from server.graphql.executor import DoorExecutor
+from server.graphql.request import Asked
+
+RESUME = "after"
+# Frames that tell nothing new cost nothing.
+FREE = frozenset({"StreamHeartbeat"})
+
+
+@dataclass(slots=True)
+class Frame:
+    """One event on its way out: the response, and the cursor to resume behind it when it has one."""
+
+    body: bytes
+    cursor: str | None
+
+
+class Stream:
+    """An open subscription. Iterate it for frames; `close` in any case, so that the source lets go of what it holds."""
+
+    __slots__ = ("context", "door", "ready", "source")
+
+    def __init__(
+        self, door: Door, ready: Ready, context: Context, source: AsyncIterator[Any]
+    ) -> None:
+        self.door = door
+        self.ready = ready
+        self.context = context
+        self.source = source
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Frame:
+        """The next frame. Errors: Unauthenticated once the token is over; whatever the source raises."""
+        payload = await anext(self.source)
+        await self.door.readmit(self.context)
+        cursor = getattr(payload, "cursor", None) or getattr(payload, "resume_cursor", None)
+        return Frame(await self._body(payload), cursor)
+
+    async def _body(self, payload: Any) -> bytes:
+        operation = self.ready.operation
+        kept = operation.last_event
+        if kept is not None and kept[0] is payload:
+            return kept[1]
+        context = (
+            self.context.fork()
+        )  # fresh loaders: an event never shows what an earlier one loaded
+        executor = DoorExecutor.of(
+            self.door.schema, operation, self.ready.variables, context, payload
+        )
+        with trace.span("event", operation.kind.value):
+            result: Any = executor.execute_operation(False)
+            if executor.is_awaitable(result):
+                result = await result
+        response: dict[str, Any] = {"data": result.data}
+        if result.errors:
+            response["errors"] = masking.during(result.errors, context)
+        if type(payload).__name__ not in FREE:
+            await self.door.buckets.settle(context.bucket, max(1, self.ready.cost))
+        body = self.door.dump(response, context)
+        # Nothing but attributes of the event was read: every other subscriber gets the same bytes.
+        if operation.is_static and executor.long_ways == 1 and not result.errors:
+            operation.last_event = (payload, body)
+        return body
+
+    async def close(self) -> None:
+        """End the source; its `finally` runs before this returns."""
+        close = getattr(self.source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def watch(door: Door, asked: Asked, context: Context) -> Stream | Answer:
+    """Open what was asked for: a Stream of a subscription, or the Answer of anything else or of a refusal."""
+    try:
+        ready = await door.prepare(asked, context)
+    except (Refused, DomainError) as error:
+        return door.refuse(error, context)
+    if ready.operation.kind is not OperationType.SUBSCRIPTION:
+        return await door.answer(asked, context)
+    try:
+        level = await door.buckets.take(context.bucket, ready.cost)
+        if level.retry_after_s is not None:
+            return door.refuse(door.throttled(level), context)
+        return Stream(door, ready, context, await _source(door, ready, context))
+    except (Unauthenticated, NotFound) as error:
+        return door.refuse(error, context)
+    except GraphQLError as error:
+        return Answer(orjson.dumps({"errors": masking.during([error], context)}), "REFUSED")
+
+
+async def _source(door: Door, ready: Ready, context: Context) -> AsyncIterator[Any]:
+    """The event source of the root field. Errors: GraphQLError around whatever the resolver raised."""
+    executor = DoorExecutor.of(door.schema, ready.operation, ready.variables, context)
+    root = door.schema.subscription_type
+    assert root is not None
+    plan = executor._plan(root, None)
+    (name, details), *_ = plan.fields.items()
+    nodes = [one.node for one in details]
+    field = door.schema.get_field(root, nodes[0].name.value)
+    assert field is not None and field.subscribe is not None
+    declared = field.extensions.get("strawberry-definition")
+    check(declared.metadata["who"] if declared is not None else frozenset(), context.viewer)
+    path = Path(None, name, root.name)
+    info = executor.build_resolve_info(field, nodes, root, path)
+    try:
+        arguments = get_argument_values(field, nodes[0], ready.variables)
+        if context.resume is not None and RESUME in field.args:
+            arguments[RESUME] = context.resume
+        source = field.subscribe(None, info, **arguments)
+        if executor.is_awaitable(source):
+            source = await source
+        return source.__aiter__()  # type: ignore[no-any-return]
+    except Exception as error:
+        raise located_error(error, nodes, path.as_list()) from error
+
+
+def failure(error: Exception, context: Context) -> list[dict[str, Any]]:
+    """The errors of a stream whose source gave up."""
+    return masking.during([GraphQLError(str(error), original_error=error)], context)
+
