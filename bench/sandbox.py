@@ -16,7 +16,7 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 
-import psutil
+import psutil  # type: ignore[import-untyped,unused-ignore]
 from starlette.types import Receive, Scope, Send
 
 from domain.core.money import Money
@@ -112,7 +112,7 @@ async def measure(count: int) -> float:
             await buy(provider, shop, notify_url, count)
             took, now = time.monotonic() - started, psutil.Process(process.pid).cpu_times()
             memory = psutil.Process(process.pid).memory_info().rss / 2**20
-            cpu = now.user + now.system - used.user - used.system
+            cpu: float = now.user + now.system - used.user - used.system
             print(f"{count / took:,.0f} payments/s, provider's memory {memory:.0f} MiB (RSS)")
             return cpu * 1000 / count
         finally:

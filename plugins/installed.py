@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 from domain.core.settings import Settings
+from domain.fx.ports import feeds
+from domain.geo.ports import locators
 from domain.notifications.ports import notifiers
 from domain.payments.ports import providers
+from plugins.fx.ecb import Ecb
+from plugins.fx.ecb_snapshot import EcbSnapshot
+from plugins.fx.manual import manual
+from plugins.geo.maxmind import MaxMind
 from plugins.notifier import smtp
 from plugins.notifier.mailbox import Mailbox
 from plugins.payment.sandbox import Sandbox
 
 
 def load(settings: Settings) -> None:
-    """Install every plugin the settings enable. Errors: SettingsWrong naming what one is missing."""
+    """Install every plugin the settings enable. Errors: SettingsWrong naming what is missing."""
     for install in INSTALLED.values():
         install(settings)
 
@@ -41,9 +48,27 @@ def _mail(settings: Settings) -> None:
         notifiers["mail"] = Mailbox(settings.data_dir / "mail")
 
 
+def _geo(settings: Settings) -> None:
+    """The operator's country file, else the shipped one."""
+    locators["geoip"] = MaxMind(settings.geoip_db, settings.data_dir / "cache")
+
+
+def _fx(settings: Settings) -> None:
+    """The one feed the settings name; the shipped snapshot ages only where real money moves."""
+    stale_after = timedelta(hours=settings.fx_stale_after_h)
+    if settings.fx_feed == "ecb":
+        feeds["ecb"] = Ecb(stale_after)
+    elif settings.fx_feed == "manual":
+        feeds["manual"] = manual(settings.fx_manual_rates)
+    else:
+        feeds["ecb_snapshot"] = EcbSnapshot(None if settings.in_development else stale_after)
+
+
 _closing: dict[str, Callable[[], Awaitable[None]]] = {}
 
 INSTALLED: dict[str, Callable[[Settings], None]] = {
     "payment.sandbox": _sandbox,
     "notifier.mail": _mail,
+    "geo": _geo,
+    "fx": _fx,
 }

@@ -85,7 +85,7 @@ def _lines(lines: list[CheckoutLineInput]) -> list[tuple[UUID, int]]:
 
 async def start(info: Asked, input: StartCheckoutInput) -> Begun:  # noqa: A002
     """Price the cart, lock the rate and place the order."""
-    place = info.context.place
+    place = info.context.market
     country = input.country or place.country
     market = geo.market(explicit=country, currency=input.currency, language=place.language)
     locale = i18n.negotiate(input.contact.locale) if input.contact.locale else None

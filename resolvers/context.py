@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import orjson
@@ -16,14 +17,13 @@ from strawberry import Info
 from strawberry.dataloader import DataLoader
 
 import i18n
-from domain import identity
+from domain import geo, identity
 from domain.core.once import Once, request_hash
 from domain.identity.rules import address_bucket
-from resolvers import place
 from resolvers.errors import BadUserInput, KeyRequired
-from resolvers.place import Place
 
 if TYPE_CHECKING:
+    from domain.geo import Market
     from domain.identity import Viewer
 
 KEY_MAX = 255
@@ -61,10 +61,10 @@ class Context:
         "credential",
         "finished",
         "is_replayed",
+        "known_market",
         "loaders",
         "onces",
         "operation",
-        "place_",
         "replays",
         "request_id",
         "resume",
@@ -98,7 +98,7 @@ class Context:
     def _start(self) -> None:
         self.asked_country: str | None = None
         self.asked_language: str | None = None
-        self.place_: Place | None = None
+        self.known_market: Market | None = None
         self.is_replayed = False
         self.loaders: dict[Any, DataLoader[Any, Any]] | None = None
         self.replays: dict[str, bytes] = {}
@@ -106,35 +106,50 @@ class Context:
         self.onces: dict[str, Once] = {}
 
     def fork(self) -> Context:
-        """A context for the next operation or event of the same caller: same viewer and place, nothing else kept."""
+        """A context for the next operation or event of the same caller: same viewer and market, nothing else kept."""
         other = Context.__new__(Context)
-        for name in ("request_id", "address", "accept_language", "user_agent", "viewer", "credential"):
+        for name in (
+            "request_id",
+            "address",
+            "accept_language",
+            "user_agent",
+            "viewer",
+            "credential",
+        ):
             setattr(other, name, getattr(self, name))
         other.seems_from, other.operation, other.resume = self.seems_from, self.operation, None
         other._start()
         other.asked_country, other.asked_language = self.asked_country, self.asked_language
-        other.place_ = self.place_
+        other.known_market = self.known_market
         return other
 
     @property
-    def place(self) -> Place:
-        """Country, currency and language of this operation; looked up once."""
-        found = self.place_
+    def market(self) -> Market:
+        """Country, currency and language of this operation; looked up once.
+
+        Language: `@inContext`, then the viewer's, then `Accept-Language`, then the country's own.
+        """
+        found = self.known_market
         if found is None:
-            found = self.place_ = place.resolve(
-                address=self.address,
-                seems_from=self.seems_from,
-                asked_country=self.asked_country,
-                asked_language=self.asked_language,
-                viewer_language=self.viewer.locale if self.viewer is not None else None,
-                accept_language=self.accept_language,
+            found = self.known_market = geo.market(
+                explicit=self.asked_country,
+                located=geo.locate(self.address, self.seems_from),
+                language=(
+                    i18n.negotiate(self.asked_language)
+                    or i18n.negotiate(self.viewer.locale if self.viewer is not None else None)
+                    or i18n.negotiate(self.accept_language)
+                ),
             )
         return found
 
     @property
     def language(self) -> str:
         """The offered language of this operation, for `i18n.text`."""
-        return self.place.language
+        return self.market.language
+
+    def ask(self, country: str | None, language: str | None) -> None:
+        """Take what `@inContext` asks for."""
+        self.asked_country, self.asked_language, self.known_market = country, language, None
 
     @property
     def caller(self) -> str:
@@ -146,7 +161,7 @@ class Context:
     @property
     def bucket(self) -> str:
         """Whose query costs these are: the signed-in account, else the address (IPv6 by its /64)."""
-        return f"ip:{address_bucket(self.address)}" if self.viewer is None else self.caller
+        return f"ip:{_network(self.address)}" if self.viewer is None else self.caller
 
     def text(self, key: str, **facts: Any) -> str:
         """A message in the language of this operation."""
@@ -187,6 +202,7 @@ class Context:
 
 
 Asked = Info[Context, None]
+_network = lru_cache(maxsize=4096)(address_bucket)
 
 
 def open_once(info: Asked, arguments: Mapping[str, Any]) -> Once:

@@ -21,5 +21,7 @@ class MoneyInput:
         try:
             return Money.parse(self.amount, self.currency)
         except DomainError as error:
-            error.path = (*path, "amount") if error.code == "AMOUNT_INVALID" else (*path, "currency")
+            error.path = (
+                (*path, "amount") if error.code == "AMOUNT_INVALID" else (*path, "currency")
+            )
             raise

@@ -125,7 +125,8 @@ class Listing:
     """One kind of list: its name and the types of its sort key (str, int, UUID, datetime)."""
 
     def __init__(self, name: str, *key: type) -> None:
-        assert key and set(key) <= {str, int, UUID, datetime}, key
+        assert key, "a list has a sort key"
+        assert set(key) <= {str, int, UUID, datetime}, key
         self.name = name
         self.types = key
 

@@ -42,7 +42,7 @@ def ranked(
     wallets: Collection[str] = (),
 ) -> list[Offered]:
     """The methods usable here and now, the recommendation first."""
-    place = info.context.place
+    place = info.context.market
     market = geo.market(
         explicit=country or place.country,
         currency=amount.currency if amount else currency or place.currency,

@@ -57,11 +57,11 @@ def of(info: Asked, signals: SignalsInput | None) -> checkout.Visitor:
             kept["wallets"] = [wallet[:32] for wallet in signals.wallets[:WALLETS_MAX]]
         if signals.behaviour is not None:
             kept["behaviour"] = signals.behaviour
-    place = context.place
+    place = context.market
     platform = platform_of(signals)
     return checkout.Visitor(
         address=context.address or "unknown",
-        geo_country=place.country if place.source == "GEOIP" else None,
+        geo_country=place.country if place.source is geo.Source.GEOIP else None,
         device_id=signals.device_id[:DEVICE_MAX] if signals and signals.device_id else None,
         platform=platform.value if platform else "",
         signals=kept,

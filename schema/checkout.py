@@ -52,6 +52,11 @@ class OutOfStock(Problem):
     available: int | None = field(description="How many could be ordered now; null when not known.")
 
 
+@problem(catalogue.HoldLimit, description="Too much unpaid stock is held from here already; pay or wait.")
+class HoldLimit(Problem):
+    """Code HOLD_LIMIT."""
+
+
 @problem(catalogue.CouponInvalid, description="The coupon does not apply to this cart.")
 class CouponInvalid(Problem):
     """Code COUPON_INVALID."""
@@ -113,6 +118,7 @@ PayResult = Annotated[
     | QuoteExpired
     | OrderStateConflict
     | OutOfStock
+    | HoldLimit
     | UnsupportedCurrency
     | PaymentMethodUnavailable
     | RiskDeclined

@@ -29,9 +29,7 @@ class Edge(Generic[T]):
     """See `resolvers.page.Edge`."""
 
     node: T = field(description="The row itself.")
-    cursor: str = field(
-        description="Opaque, signed position of the row; valid in this list only."
-    )
+    cursor: str = field(description="Opaque, signed position of the row; valid in this list only.")
 
 
 @strawberry.type(description="A page of a list. Give first or last (1 to 100), never both.")

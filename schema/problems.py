@@ -35,7 +35,9 @@ class Problem:
     """Implemented by every refusal of a mutation."""
 
     code: str = field(description="Stable SCREAMING_SNAKE code; part of the contract.")
-    message: str = field(description="What happened and what to do, in the language of the request.")
+    message: str = field(
+        description="What happened and what to do, in the language of the request."
+    )
     path: list[str] = field(
         description='The input at fault, e.g. ["input","lines","2","quantity"]; empty when it is none in particular.'
     )
@@ -46,12 +48,15 @@ _declared: list[tuple[type[DomainError], type]] = []
 
 
 @dataclass_transform(field_specifiers=(field,))
-def problem(*raised: type[DomainError], description: str, name: str | None = None) -> Callable[[P], P]:
+def problem(
+    *raised: type[DomainError], description: str, name: str | None = None
+) -> Callable[[P], P]:
     """Declare the problem type of one or more DomainErrors; extra fields are filled from facts of the same name."""
-    assert raised and description
+    assert raised
+    assert description
 
     def declare(cls: P) -> P:
-        made = cast(P, strawberry.type(cls, name=name, description=description))
+        made = strawberry.type(cls, name=name, description=description)
         _declared.extend((error, made) for error in raised)
         return made
 
@@ -143,4 +148,5 @@ class _Handler:
 def handlers() -> list[Any]:
     """One handler per declared pair, the most specific error first, InvalidInput last."""
     pairs = sorted(_declared, key=lambda pair: -len(pair[0].__mro__))
-    return [_Handler(*pair) for pair in [*pairs, (DomainError, InvalidInput)]]
+    made = [_Handler(error, type_) for error, type_ in pairs]
+    return [*made, _Handler(DomainError, InvalidInput)]

@@ -1,7 +1,8 @@
 """The scalars of the contract for declarations; what they accept is in `resolvers.scalars`, beside the inputs."""
 
+from strawberry.scalars import JSON
+
 from resolvers.scalars import (
-    JSON,
     SCALARS,
     BigInt,
     CountryCode,

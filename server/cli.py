@@ -156,7 +156,14 @@ def migrate(
     from domain.core import migrate as migrations
 
     assert settings.database_url is not None
-    for name in _run(migrations.migrate(settings.database_url)):
+    try:
+        applied = _run(migrations.migrate(settings.database_url))
+    except OSError as error:
+        from server.doctor import masked
+
+        _refuse(f"The database {masked(settings.database_url)} cannot be reached: {error}", code=1)
+        raise
+    for name in applied:
         typer.echo(f"applied {name}")
     if seed_too:
         _seed(settings)
@@ -175,8 +182,8 @@ def doctor() -> None:
     """Show what is configured, what can be reached and what is wrong, each with its remedy."""
     from server import doctor as checks
 
-    _adopt()
-    raise typer.Exit(_run(checks.report()))
+    facts = _adopt()
+    raise typer.Exit(_run(checks.report(adopted=frozenset(facts or ()))))
 
 
 @app.command()
@@ -212,8 +219,8 @@ def buy(
     """Buy something for real, over HTTP and WebSocket, and show each step, the goods and the money's way."""
     if _missing("server.demo"):
         _refuse("`kami demo buy` is not part of this checkout yet.", code=1)
-    facts = _adopt()
-    target = url or (facts or {}).get("url") or _settings().public_url
+    _adopt()
+    target = url or _settings().public_url
     module: Any = importlib.import_module("server.demo")
     raise typer.Exit(_run(module.buy(target)) or 0)
 
@@ -236,18 +243,20 @@ def _settings() -> Settings:
         raise
 
 
-def _adopt() -> dict[str, Any] | None:
-    """Use the servers of the `kami up` that runs on this data folder, unless others are named."""
+def _adopt() -> dict[str, str] | None:
+    """Use what the `kami up` on this data folder uses, unless the environment says otherwise; what was taken."""
     from pathlib import Path
 
     from domain.core.settings import ROOT
     from server import running
 
     facts = running.found(Path(os.environ.get("KAMI_DATA_DIR") or ROOT / ".kami").absolute())
-    if facts is not None:
-        for name in ("database_url", "redis_url", "sandbox_url"):
-            os.environ.setdefault(f"KAMI_{name.upper()}", facts[name])
-    return facts
+    adopted = {}
+    for name in ("database_url", "redis_url", "sandbox_url", "port", "public_url"):
+        if facts is not None and f"KAMI_{name.upper()}" not in os.environ:
+            adopted[name] = str(facts[name])
+    _configure(**adopted)
+    return adopted if facts is not None else None
 
 
 def _attached() -> Settings:
@@ -327,7 +336,7 @@ def main() -> None:
 
     processes.hold_lifeline()
     try:
-        app()
+        app(prog_name="kami")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -17,13 +17,14 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from domain.core import migrate
 from domain.core.settings import SECRETS_FILE, Settings, SettingsWrong, load, reachable
 from server import listen, running
 
 CONNECT_TIMEOUT_S = 5
+WIDTH = 140  # of a report that is not read on a terminal
 POSTGRES_MIN = 160000
 REDIS_MIN, VALKEY_MIN = 7, 8
 _OURS = {"PROCESS", "READY_FD", "GATE_FD", "LIFELINE"}
@@ -47,17 +48,18 @@ class Finding:
     remedy: str = ""
 
 
-async def report(console: Console | None = None) -> int:
-    """Print everything; 1 when something is wrong, else 0."""
-    console = console or Console()
+async def report(console: Console | None = None, *, adopted: frozenset[str] = frozenset()) -> int:
+    """Print everything; 1 when something is wrong, else 0. `adopted` settings come from the running `kami up`."""
+    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     try:
         settings = load()
     except SettingsWrong as error:
         findings = [Finding("settings", Verdict.WRONG, text) for text in error.problems]
     else:
-        console.print(_configured(settings))
+        console.print(_configured(settings, adopted))
         findings = [one async for one in examine(settings)]
-    table = Table("what", "", "fact", "remedy", title="Checks", title_justify="left")
+    columns = ("what", "", _folded("fact"), _folded("remedy"))
+    table = Table(*columns, title="Checks", title_justify="left")
     colours = {Verdict.OK: "green", Verdict.NOTE: "yellow", Verdict.WRONG: "red"}
     for one in findings:
         colour = colours[one.verdict]
@@ -82,11 +84,13 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield finding
 
 
-def _configured(settings: Settings) -> Table:
-    table = Table("setting", "value", "from", title="Configured", title_justify="left")
+def _configured(settings: Settings, adopted: frozenset[str]) -> Table:
+    table = Table("setting", _folded("value"), "from", title="Configured", title_justify="left")
     for name in type(settings).model_fields:
         variable = f"KAMI_{name.upper()}"
         source = "environment" if os.environ.get(variable) else "default"
+        if name in adopted:
+            source = "kami up"
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
             is_set = bool(value.get_secret_value())
@@ -100,6 +104,10 @@ def _configured(settings: Settings) -> Table:
             )
         table.add_row(variable, _plain(shown), source)
     return table
+
+
+def _folded(title: str) -> Column:
+    return Column(title, overflow="fold")  # an address that is cut off helps nobody
 
 
 def masked(text: str) -> str:
@@ -158,7 +166,9 @@ async def _processes(settings: Settings, facts: dict[str, Any] | None) -> AsyncI
         yield _port(settings.host, settings.port)
         return
     names = ", ".join(f"{name} {pid}" for name, pid in facts["processes"].items())
-    yield Finding("kami up", Verdict.OK, f"process {facts['pid']} at {facts['url']}: {names}")
+    yield Finding(
+        "kami up", Verdict.OK, f"process {facts['pid']} at {facts['public_url']}: {names}"
+    )
     for name, count in facts.get("restarts", {}).items():
         remedy = f"Look for '{name}' in the log of `kami up`."
         yield Finding(name, Verdict.NOTE, f"was restarted {count} times", remedy)
@@ -167,8 +177,8 @@ async def _processes(settings: Settings, facts: dict[str, Any] | None) -> AsyncI
     yield Finding(
         "readiness",
         Verdict.OK if ready else Verdict.WRONG,
-        f"{facts['url']}/readyz {'answers 200' if ready else 'does not answer 200'}",
-        "" if ready else f"Read what it says: curl {facts['url']}/readyz",
+        f"{facts['public_url']}/readyz {'answers 200' if ready else 'does not answer 200'}",
+        "" if ready else f"Read what it says: curl {facts['public_url']}/readyz",
     )
 
 

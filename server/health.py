@@ -22,6 +22,13 @@ from server import telemetry
 
 CHECK_TIMEOUT_S = 2.0
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ERRORS = (
+    OSError,  # TimeoutError is one
+    DomainError,
+    RedisError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+)
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -44,7 +51,12 @@ async def metrics(request: Request) -> Response:
     """Prometheus text of all processes of this box; in production only for addresses of the private network."""
     if not settings().in_development and not _is_private(request):
         return Response(status_code=404)
-    text = await asyncio.to_thread(telemetry.render)
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            queues = await heartbeat.backlogs()
+    except _ERRORS:
+        queues = []  # the rest is worth having, above all now
+    text = await asyncio.to_thread(telemetry.render, queues)
     return Response(text, media_type=_METRICS_TYPE, headers=_NO_STORE)
 
 

@@ -26,8 +26,30 @@ DEPTH_MAX = 6
 
 # Whole words of a key, so that `access_key` and `apiToken` are caught and `keyboard` is not.
 SECRET_WORDS = frozenset(
-    "password passwd passphrase token tokens secret secrets key keys authorization cookie content contents"
-    " plaintext credential credentials otp totp cvv pan signature dsn".split()
+    [
+        "password",
+        "passwd",
+        "passphrase",
+        "token",
+        "tokens",
+        "secret",
+        "secrets",
+        "key",
+        "keys",
+        "authorization",
+        "cookie",
+        "content",
+        "contents",
+        "plaintext",
+        "credential",
+        "credentials",
+        "otp",
+        "totp",
+        "cvv",
+        "pan",
+        "signature",
+        "dsn",
+    ]
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _IN_TEXT = (
@@ -39,12 +61,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LINES = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
-_LOUD = {
-    "uvicorn.access": "warning",
-    "uvicorn.error": "warning",
-    "asyncio": "warning",
-    "arq": "warning",
-}
+_LOUD = ("uvicorn", "asyncio", "arq", "tortoise", "aiohttp.access", "opentelemetry")
 
 
 def configure(settings: Settings) -> None:
@@ -103,8 +120,11 @@ def _dump(event: Any, **_: Any) -> str:
 
 def clean(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Mask values under secret keys and credentials inside texts; remove what forges lines or colours."""
+    text = event.get("event")
+    if isinstance(text, str) and text.startswith("Traceback ") and "exception" not in event:
+        event |= {"event": "unhandled error", "exception": text}  # uvicorn logs it as a message
     for name, value in event.items():
-        if name in ("exc_info", "stack_info", "_record", "_from_structlog"):
+        if name in ("exc_info", "stack_info", "exception", "_record", "_from_structlog"):
             continue
         event[name] = _clean(value, DEPTH_MAX, is_secret=is_secret(name))
     return event

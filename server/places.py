@@ -58,15 +58,24 @@ def make_private(path: Path, owner: Owner) -> None:
         os.chown(path, owner.uid, owner.gid)
 
 
-def _passable(path: Path) -> bool:
-    """Whether any user may pass through `path` and every folder above it."""
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in [path, *path.parents])
+def passable(path: Path, owner: Owner) -> bool:
+    """Whether `owner` may pass through `path` and every folder above it."""
+    return all(_may(folder.stat(), owner, stat.S_IXUSR) for folder in [path, *path.parents])
+
+
+def _may(found: os.stat_result, owner: Owner, right: int) -> bool:
+    """Whether the owner's, the group's or everybody's `right` (one of S_I?USR) applies and is given."""
+    if found.st_uid == owner.uid:
+        return bool(found.st_mode & right)
+    if found.st_gid == owner.gid:
+        return bool(found.st_mode & right >> 3)
+    return bool(found.st_mode & right >> 6)
 
 
 def place(data_dir: Path, name: str, owner: Owner) -> Path:
     """The server's own folder: in the data folder, or linked from there when its user cannot get in."""
     home = data_dir / name
-    if not owner.drop or _passable(data_dir):
+    if not owner.drop or passable(data_dir, owner):
         if not home.exists():
             make_private(home, owner)
         return home.resolve()
@@ -76,7 +85,7 @@ def place(data_dir: Path, name: str, owner: Owner) -> Path:
         )
     if not home.is_symlink():
         # A new name each time: a data folder that was removed must not find its old data with new keys.
-        target = _public("data") / f"{secrets.token_hex(6)}-{name}"
+        target = _public("data", owner) / f"{secrets.token_hex(6)}-{name}"
         make_private(target, owner)
         home.symlink_to(target)
     return home.resolve()
@@ -91,7 +100,7 @@ def remove(data_dir: Path) -> None:
         shutil.rmtree(data_dir)
 
 
-def _public(name: str) -> Path:
+def _public(name: str, owner: Owner) -> Path:
     """A root-owned folder that every user may pass through."""
     for base in (
         Path("/var/lib/kami"),
@@ -103,9 +112,9 @@ def _public(name: str) -> Path:
             (base / name).mkdir(mode=0o755, exist_ok=True)
         except OSError:
             continue
-        if base.stat().st_uid == 0 and not base.is_symlink() and _passable(base):
+        if base.stat().st_uid == 0 and not base.is_symlink() and passable(base, owner):
             return base / name
-    raise ServerFailed("no folder that user `nobody` can reach; start as an ordinary user")
+    raise ServerFailed("no folder that the servers' user can reach; start as an ordinary user")
 
 
 def binaries(package: str, module: str, owner: Owner) -> Path:
@@ -114,9 +123,9 @@ def binaries(package: str, module: str, owner: Owner) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ServerFailed(f"the package {package} is not installed; run `make run` once more")
     folder = Path(next(iter(spec.submodule_search_locations)))
-    if not owner.drop or (_passable(folder) and folder.stat().st_mode & stat.S_IROTH):
+    if not owner.drop or (passable(folder, owner) and _may(folder.stat(), owner, stat.S_IRUSR)):
         return folder
-    target = _public("bin") / f"{package}-{importlib.metadata.version(package)}"
+    target = _public("bin", owner) / f"{package}-{importlib.metadata.version(package)}"
     if not target.exists():
         draft = Path(tempfile.mkdtemp(prefix=f".{package}-", dir=target.parent))
         for part in (
@@ -142,7 +151,7 @@ def short_dir(name: str, owner: Owner) -> Path:
             len(os.fsencode(base)) + len("/kami-postgres-12345678/.s.PGSQL.5432.lock")
             <= SOCKET_PATH_MAX
         ):
-            if owner.drop and not _passable(Path(base)):
+            if owner.drop and not passable(Path(base), owner):
                 continue
             path = Path(tempfile.mkdtemp(prefix=f"kami-{name}-", dir=base))
             if owner.drop:

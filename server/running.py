@@ -31,7 +31,7 @@ def lock(data_dir: Path) -> int | None:
 def taken_sentence(data_dir: Path) -> str:
     """Who runs on this data folder, and what to do."""
     facts = found(data_dir)
-    where = f" at {facts['url']} (process {facts['pid']})" if facts else ""
+    where = f" at {facts['public_url']} (process {facts['pid']})" if facts else ""
     return f"Kami already runs from {data_dir}{where}.\nStop it with Ctrl-C, or name another folder: KAMI_DATA_DIR=…"
 
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from domain.core.settings import settings
 from server import child, listen, running
+from server.sockets import Http, Socket
 
 KEEP_ALIVE_S = 75  # longer than the balancers in front (60 s), so that they close first
 STOP_S = 15
@@ -41,8 +42,8 @@ def serve(application: ASGIApp, *, host: str, port: int, fd: int | None, shared:
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
-        ws="websockets-sansio",
+        http=Http,
+        ws=Socket,
         ws_max_size=65_536,
         ws_max_queue=32,
         ws_ping_interval=20,

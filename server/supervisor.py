@@ -256,7 +256,7 @@ class Supervisor:
     def _record(self) -> None:
         facts: dict[str, object] = {
             "pid": os.getpid(),
-            "url": self.settings.public_url,
+            "public_url": self.settings.public_url,
             "port": self.settings.port,
             "database_url": self.environment["KAMI_DATABASE_URL"],
             "redis_url": self.environment["KAMI_REDIS_URL"],

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest, start_http_server
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from domain.core import trace
+from domain.core.heartbeat import Backlog
 from domain.core.settings import Settings
 
 SAMPLE_SHARE = 0.05  # of requests without a sampled parent
@@ -31,13 +35,34 @@ def configure(settings: Settings, *, process: str) -> None:
         _export_spans(settings.otel_endpoint, process)
 
 
-def render() -> bytes:
-    """The Prometheus text of all processes that share the metrics folder, or of this one."""
+def render(queues: Sequence[Backlog] = ()) -> bytes:
+    """The Prometheus text of all processes that share the metrics folder, or of this one, and of the queues."""
+    own = REGISTRY
     if os.environ.get(_FOLDER):
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
-    return generate_latest(REGISTRY)
+        own = CollectorRegistry()
+        MultiProcessCollector(own)  # type: ignore[no-untyped-call]
+    shared = CollectorRegistry()
+    shared.register(_Queues(queues))
+    return generate_latest(own) + generate_latest(shared)
+
+
+class _Queues(Collector):
+    """What the database knows; the same whichever process is asked."""
+
+    def __init__(self, queues: Sequence[Backlog]) -> None:
+        self._queues = queues
+
+    def collect(self) -> Iterator[Metric]:
+        due = GaugeMetricFamily("kami_promises_due", "Promises due now.", labels=["queue"])
+        oldest = GaugeMetricFamily(
+            "kami_promises_oldest_seconds", "Age of the oldest due promise.", labels=["queue"]
+        )
+        dead = GaugeMetricFamily("kami_promises_dead", "Dead letters.", labels=["queue"])
+        for one in self._queues:
+            due.add_metric([one.queue], one.due)
+            oldest.add_metric([one.queue], one.oldest_s)
+            dead.add_metric([one.queue], one.dead)
+        yield from (due, oldest, dead)
 
 
 def serve_metrics(host: str, port: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from domain import identity, merchants
+from domain import identity, ledger, merchants
 from domain.core import bell
 from domain.core import db as core_db
 from domain.core.settings import settings
@@ -89,6 +89,7 @@ async def db(
             await cleaner.clean(connection)
         await bell.server().flushdb()
         identity.forget_viewers()
+        ledger.forget()
         merchants.forget()
         yield
     finally:

@@ -57,7 +57,7 @@ def servers(run: Path, pid: int) -> Servers:
 def _start(run: Path, pid: int) -> None:
     with open(run / "keeper.log", "ab") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-c", _KEEPER, str(run), str(pid)],
+            [sys.executable, "-m", "tests.keeper", str(run), str(pid)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.DEVNULL,
@@ -75,10 +75,6 @@ def _start(run: Path, pid: int) -> None:
         if time.monotonic() > until:
             raise RuntimeError(f"the test database does not start, see {run / 'keeper.log'}")
         time.sleep(0.02)
-
-
-# Detached from the pytest process that starts it, so that it is nobody's zombie.
-_KEEPER = "import sys; from pathlib import Path; from tests.keeper import main; main(Path(sys.argv[1]), int(sys.argv[2]))"
 
 
 async def create(servers: Servers, name: str) -> str:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
-
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -79,3 +78,7 @@ async def _make_template(postgres: PostgresServer) -> None:
         name = row["relname"]
         await connection.execute(f"CREATE TABLE {REFERENCE}.{name} AS TABLE public.{name}")
     await connection.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -112,7 +112,7 @@ def start(servers: database.Servers, name: str, **environment: str) -> LiveServe
             raise AssertionError(f"the platform does not start:\n{words}")
         time.sleep(0.05)
     return LiveServer(
-        url=facts["url"],
+        url=facts["public_url"],
         sandbox_url=facts["sandbox_url"],
         database_url=facts["database_url"],
         redis_url=facts["redis_url"],

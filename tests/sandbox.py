@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bench.provider import sign
 from domain.core import clock
 from domain.core.money import Money
-from domain.payments.ports import ChargeRequest
+from domain.payments.ports import ChargeRequest, Redirect
 from plugins.payment.sandbox import Sandbox as Adapter
 from server.sandbox import SandboxConfig, create_app
 
@@ -48,6 +48,19 @@ class _Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         await self.stop.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                while self.server_state.connections or self.server_state.tasks:
+                    await asyncio.sleep(0.002)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
 
 
 def free_socket() -> socket.socket:
@@ -261,3 +274,11 @@ def charge_request(
         expires_at=clock.now() + timedelta(seconds=expires_in_s),
         locale=locale,
     )
+
+
+async def opened(sandbox: RunningSandbox, shop: Shop, **options: Any) -> tuple[str, str]:
+    """(reference, page) of a new payment."""
+    request = charge_request(shop.url, **options)
+    answer = await sandbox.adapter().charge(request)
+    assert isinstance(answer.action, Redirect)
+    return request.reference, answer.action.url

@@ -62,7 +62,8 @@ async def add_coupon(merchant_id: UUID, terms: CouponTerms) -> UUID:
     async with db.transaction():
         made = await db.execute(
             "INSERT INTO coupon (merchant_id, id, code, kind, percent_bps, use_limit, buyer_limit,"
-            " shop_id, product_ids, starts_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,"
+            " shop_id, product_ids, starts_at, expires_at)"
+            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,"
             " coalesce($10, '-infinity'::timestamptz), coalesce($11, 'infinity'::timestamptz))"
             " ON CONFLICT (merchant_id, code) DO NOTHING",
             merchant_id,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -72,6 +71,13 @@ class CouponInvalid(DomainError):
     codes."""
 
     code = "COUPON_INVALID"
+
+
+class PriceChanged(DomainError):
+    """The catalogue's price is not the one the buyer agreed to: show the new one before
+    anything."""
+
+    code = "PRICE_CHANGED"
 
 
 class HoldLimit(DomainError):
@@ -367,6 +373,8 @@ def check_hold(held: Mapping[str, Holding], units: int, limits: HoldLimits = HOL
             raise HoldLimit(by=name)
 
 
-def is_expired(expires_at: datetime | None, now: datetime) -> bool:
-    """Whether a lot may no longer be issued; None never expires."""
-    return expires_at is not None and expires_at <= now
+def csv_cell(text: str) -> str:
+    """One CSV cell that no spreadsheet runs: a leading = + - @ tab or return is quoted with an
+    apostrophe."""
+    safe = f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return '"' + safe.replace('"', '""') + '"' if any(c in safe for c in ',"\r\n;') else safe

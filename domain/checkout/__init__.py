@@ -23,6 +23,7 @@ from domain.checkout.refunds import (
     return_surplus,
     send,
 )
+from domain.checkout.waiting import clear, decline, finish_delivery, restock
 
 __all__ = [
     "SET_MAX",
@@ -36,12 +37,16 @@ __all__ = [
     "Visitor",
     "cancel",
     "check_due",
+    "clear",
+    "decline",
     "expire_due",
+    "finish_delivery",
     "fulfil",
     "hear",
     "locked_until",
     "pay",
     "request_refund",
+    "restock",
     "return_partial",
     "return_surplus",
     "send",

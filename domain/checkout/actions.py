@@ -19,11 +19,13 @@ from domain.core.errors import DomainError, FieldInvalid, NotFound, Unavailable
 from domain.core.money import Money, UnsupportedCurrency
 from domain.core.once import Once
 from domain.core.settings import settings
+from domain.orders import OrderView
 from domain.orders.models import Buyer, Line, Order
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 from domain.payments.models import Attempt
 from domain.payments.ports import ChargeAnswer, ChargeRequest, ChargeState, providers
 from domain.payments.routing import Offer
+from domain.payments.rules import LIVE
 
 ORDER_TTL = timedelta(minutes=30)
 # A provider's own page stays open as long as the order; its late answer is still heard.
@@ -216,15 +218,15 @@ async def pay(
     """Charge the order by `method`: risk → attempt committed → provider called → stock reserved.
 
     A second call for the same method returns the attempt under way; another method first voids it. Idempotent by
-    `once`. Errors: NotFound, OrderStateConflict, QuoteExpired, OutOfStock, RiskDeclined, PaymentDeclined,
+    `once`. Errors: NotFound, OrderStateConflict, QuoteExpired, OutOfStock, HoldLimit, RiskDeclined, PaymentDeclined,
     UnsupportedCurrency, payments.UnknownMethod, once.KeyReused, once.InProgress.
     """
-    view = await orders.view(order_id, ("payments",))
+    view = await orders.view(order_id, ("lines", "payments"))
     if view is None or not vault.is_access_key(order_id, access_key):
         raise NotFound()
     order = view.order
     offer = payments.route(method, order.ccy)
-    running = await _switch(order, offer)
+    running = await _switch(order, offer, view.live_attempt_id)
     if running is not None:
         return await _again(order_id, running, once)
     _check_payable(order)
@@ -233,17 +235,16 @@ async def pay(
         raise RiskDeclined(reasons=list(decision.reasons))
     attempt = await _open(order_id, offer, once, is_held=decision.standing is risk.Outcome.HOLD)
     if once.is_replay:
-        return await _outcome(order_id, attempt)
+        return _outcome(order_id, attempt)
     said = await _charge(attempt, order, return_url)
-    await _record(order, attempt.id, said, once)
-    return await _outcome(order_id, attempt)
+    return _outcome(order_id, await _record(view, attempt, said, visitor, once))
 
 
 async def _again(order_id: UUID, running: Attempt, once: Once) -> Paying:
     """The buyer pressed twice: one attempt, remembered under the second key as well."""
     async with db.transaction():
         earlier = await once.claim({"attempt_id": str(running.id)})
-    return await _outcome(order_id, running if earlier is None else await _find(UUID(earlier["attempt_id"])))
+    return _outcome(order_id, running if earlier is None else await _find(UUID(earlier["attempt_id"])))
 
 
 async def _find(attempt_id: UUID) -> Attempt:
@@ -253,13 +254,13 @@ async def _find(attempt_id: UUID) -> Attempt:
     return found
 
 
-async def _switch(order: Order, offer: Offer) -> Attempt | None:
+async def _switch(order: Order, offer: Offer, live_id: UUID | None) -> Attempt | None:
     """The live attempt when it is for the same method; one for another method is voided first.
 
     Errors: OrderStateConflict while the live attempt may already have taken money.
     """
-    live = await payments.live_of(order.id)
-    if live is None:
+    live = await payments.find(live_id) if live_id else None
+    if live is None or live.state not in LIVE:
         return None
     is_waiting = live.state == ChargeState.REQUIRES_ACTION
     if is_waiting and live.method == offer.method.code:
@@ -339,7 +340,7 @@ async def _open(order_id: UUID, offer: Offer, once: Once, *, is_held: bool) -> A
 
 
 async def _charge(attempt: Attempt, order: Order, return_url: str | None) -> ChargeAnswer:
-    base = settings().base_url
+    base = settings().public_url
     order_id = ids.encode("ord", order.id)
     request = ChargeRequest(
         reference=ids.encode("pay", attempt.id),
@@ -366,27 +367,34 @@ async def _bounded(provider: str, call: Any) -> ChargeAnswer:
             return ChargeAnswer(ChargeState.UNKNOWN, raw_code="timeout")
 
 
-async def _record(order: Order, attempt_id: UUID, said: ChargeAnswer, once: Once) -> None:
+async def _record(
+    view: OrderView, attempt: Attempt, said: ChargeAnswer, visitor: Visitor, once: Once
+) -> Attempt:
     """Write the provider's answer and, when it accepted, reserve the goods; out of stock voids the attempt."""
+    order = view.order
     is_clear = said.state is not ChargeState.UNKNOWN
     try:
         async with db.transaction():
             held = await orders.lock_one(order.id)
             stored = await payments.answer(
-                attempt_id, said, check_after=CHECK_LATER if is_clear else CHECK_SOON
+                attempt.id, said, check_after=CHECK_LATER if is_clear else CHECK_SOON
             )
             if stored is not None:
-                await _after_answer(held, stored, said)
+                await _after_answer(held, stored, said, view, visitor)
             await once.finish()
-    except catalogue.OutOfStock:
-        await _give_up(order, attempt_id, said, once)
+    except (catalogue.OutOfStock, catalogue.HoldLimit):
+        await _give_up(order, attempt, said, once)
         raise
     if stored is not None and said.state in (ChargeState.CAPTURED, ChargeState.PARTIALLY_CAPTURED):
         # Taken at once: the answer enters like any other word of the provider.
         await payments.put_answer(stored, said)
+    # A callback may have been faster than the answer: what it wrote stands.
+    return stored or await _find(attempt.id)
 
 
-async def _after_answer(held: Order, stored: Attempt, said: ChargeAnswer) -> None:
+async def _after_answer(
+    held: Order, stored: Attempt, said: ChargeAnswer, view: OrderView, visitor: Visitor
+) -> None:
     payment_id = ids.encode("pay", stored.id)
     if said.state in (ChargeState.DECLINED, ChargeState.FAILED):
         kind = EventKind.DECLINED if said.state is ChargeState.DECLINED else EventKind.FAILED
@@ -394,31 +402,50 @@ async def _after_answer(held: Order, stored: Attempt, said: ChargeAnswer) -> Non
         return
     if said.state is ChargeState.UNKNOWN:
         await orders.tell(held, EventKind.UNKNOWN, payment_id=payment_id)
-    if held.status is OrderStatus.AWAITING_PAYMENT and held.key_units:
-        await catalogue.reserve(held.id, held.merchant_id, until=clock.now() + RESERVE_FOR)
+    if held.status is OrderStatus.AWAITING_PAYMENT:
+        await catalogue.reserve(
+            held.id,
+            held.merchant_id,
+            [(line.id, line.variant_id, line.quantity) for line in view.lines],
+            clock.now() + RESERVE_FOR,
+            fingerprints=_fingerprints(held, visitor),
+        )
 
 
-async def _give_up(order: Order, attempt_id: UUID, said: ChargeAnswer, once: Once) -> None:
+def _fingerprints(order: Order, visitor: Visitor) -> dict[str, bytes | None]:
+    """Whose unpaid stock counts against hoarding; in development one laptop plays every buyer."""
+    if settings().in_development:
+        return {}
+    return {
+        "email": vault.fingerprint("email", order.email),
+        "address": visitor.address_hash,
+        "device": visitor.device_hash,
+    }
+
+
+async def _give_up(order: Order, attempt: Attempt, said: ChargeAnswer, once: Once) -> None:
     """No goods for an attempt the provider has opened: cancel it there, then here; late money is refunded."""
-    attempt = await _find(attempt_id)
+    payment_id = ids.encode("pay", attempt.id)
     answer = await _bounded(
         attempt.provider,
-        providers[attempt.provider].void(account=attempt.provider_account, reference=ids.encode("pay", attempt_id)),
+        providers[attempt.provider].void(account=attempt.provider_account, reference=payment_id),
     )
+    state = ChargeState.VOIDED if answer.state is ChargeState.VOIDED else ChargeState.UNKNOWN
     async with db.transaction():
         held = await orders.lock_one(order.id)
-        state = ChargeState.VOIDED if answer.state is ChargeState.VOIDED else ChargeState.UNKNOWN
-        said = ChargeAnswer(state, said.provider_ref, raw_code="out_of_stock")
-        await payments.answer(attempt_id, said, check_after=CHECK_SOON)
-        await orders.tell(held, EventKind.VOIDED, payment_id=ids.encode("pay", attempt_id), code="out_of_stock")
+        await payments.answer(
+            attempt.id,
+            ChargeAnswer(state, said.provider_ref, raw_code="out_of_stock"),
+            check_after=CHECK_SOON,
+        )
+        await orders.tell(held, EventKind.VOIDED, payment_id=payment_id, code="out_of_stock")
         await once.finish()
 
 
-async def _outcome(order_id: UUID, attempt: Attempt) -> Paying:
-    found = await _find(attempt.id)
-    if found.state in (ChargeState.DECLINED, ChargeState.FAILED):
-        raise PaymentDeclined(code_of_provider=found.raw_code)
-    return Paying(order_id, found)
+def _outcome(order_id: UUID, attempt: Attempt) -> Paying:
+    if attempt.state in (ChargeState.DECLINED, ChargeState.FAILED):
+        raise PaymentDeclined(code_of_provider=attempt.raw_code)
+    return Paying(order_id, attempt)
 
 
 async def check(attempt: Attempt) -> None:

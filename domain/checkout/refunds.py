@@ -153,16 +153,22 @@ async def return_surplus(order_id: UUID) -> None:
     async with db.transaction():
         order = await orders.lock_one(order_id)
         captures = await payments.captures_of(order_id)
-        left = [one for one in captures if one.state == "parked" and one.kept_minor and one.park_reason == "surplus"]
-        if left:
+        if _left(captures, "surplus"):
             await ask(order_id, None, reason="surplus", asked_by=SYSTEM, only=("surplus",))
         surplus = await settlement.surplus_left([one.id for one in captures if one.state == "settled"])
         for capture in captures:
             if minor := surplus.get(capture.id, 0):
                 await _return_leg(order, capture, minor)
-        if order.status is OrderStatus.SHORT and any(one.park_reason == "short" for one in captures):
-            if await orders.came_late(order_id):
-                await ask(order_id, None, reason="late", asked_by=SYSTEM, only=("short", "partial"))
+        is_stuck = order.status is OrderStatus.SHORT and _left(captures, *_LATE)
+        if is_stuck and await orders.came_late(order_id):
+            await ask(order_id, None, reason="late", asked_by=SYSTEM, only=_LATE)
+
+
+_LATE = ("short", "partial")
+
+
+def _left(captures: Sequence[Capture], *reasons: str) -> bool:
+    return any(one.park_reason in reasons and one.kept_minor for one in captures)
 
 
 async def _return_leg(order: Order, capture: Capture, minor: int) -> None:

@@ -1,10 +1,11 @@
-"""Signs of life of the queues: each worker's poll loop writes one, readiness and alerts read them."""
+"""Signs of life of the queues, and what waits in them; readiness, metrics and alerts read both."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
-from domain.core import bell
+from domain.core import bell, db
 
 QUEUES = ("settlement", "risk", "delivery", "general")
 LATE_S = 30.0
@@ -35,3 +36,30 @@ async def ages_s() -> dict[str, float | None]:
         queue: max(0.0, now - float(value)) if value is not None else None
         for queue, value in zip(QUEUES, found, strict=True)
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in one queue: promises that are due now, the age of the oldest, dead letters."""
+
+    queue: str
+    due: int
+    oldest_s: float
+    dead: int
+
+
+async def backlogs() -> list[Backlog]:
+    """One per queue, empty ones too; reads only the partial indexes of `promise`."""
+    rows = await db.fetch(
+        "SELECT queue, count(*) FILTER (WHERE state = 'ready') AS due,"
+        " coalesce(extract(epoch FROM clock_timestamp() - min(due_at) FILTER (WHERE state = 'ready')), 0)"
+        " AS oldest_s, count(*) FILTER (WHERE state = 'dead') AS dead FROM promise"
+        " WHERE (state = 'ready' AND due_at <= clock_timestamp()) OR state = 'dead' GROUP BY queue"
+    )
+    found = {row["queue"]: row for row in rows}
+    return [
+        Backlog(queue, row["due"], float(row["oldest_s"]), row["dead"])
+        if (row := found.get(queue)) is not None
+        else Backlog(queue, 0, 0.0, 0)
+        for queue in QUEUES
+    ]

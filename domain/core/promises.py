@@ -56,7 +56,7 @@ async def promise_many(
 
 
 async def promise_again(queue: str, task: str, subjects: Iterable[tuple[UUID, str]]) -> int:
-    """Owe `task` for subjects whose promise under that key was kept or died; how many are owed anew.
+    """Owe `task` again to subjects whose promise of that key was kept or died; how many.
 
     One that is ready or leased stays as it is. For sweepers that found work left undone.
     """
@@ -65,8 +65,8 @@ async def promise_again(queue: str, task: str, subjects: Iterable[tuple[UUID, st
         count = await db.execute(
             "INSERT INTO promise AS p (id, queue, task, subject_id, key)"
             " SELECT id, $2, $3, subject_id, key"
-            " FROM unnest($1::uuid[], $4::uuid[], $5::text[]) AS t(id, subject_id, key) ORDER BY key"
-            " ON CONFLICT (key) DO UPDATE SET state = 'ready', tries = 0, error = NULL,"
+            " FROM unnest($1::uuid[], $4::uuid[], $5::text[]) AS t(id, subject_id, key)"
+            " ORDER BY key ON CONFLICT (key) DO UPDATE SET state = 'ready', tries = 0, error = NULL,"
             " due_at = clock_timestamp() WHERE p.state IN ('done', 'dead')",
             [ids.uuid7() for _ in pairs],
             queue,

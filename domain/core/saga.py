@@ -1,4 +1,4 @@
-"""Long work in steps: every outcome is a row, a lease with a fencing number says who may write the next one.
+"""Long work in steps: each outcome is a row, a fencing number says who may write the next one.
 
 A step runs outside of any transaction. Before the pivot a refusal undoes what was done, in reverse
 order; after it there is only forward. A worker killed at any line is followed by another: steps are
@@ -36,8 +36,15 @@ _log = structlog.get_logger(__name__)
 Facts = Mapping[str, Any]
 Run = Callable[[UUID, Facts], Awaitable[Facts | None]]
 
-# The world is away, not our code wrong: try for as long as it takes.
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# The world is away, our code is not wrong: try for as long as it takes.
+_AWAY = (
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    *db.LOST,
+    *db.RETRYABLE,
+)
 
 
 class Retry(Exception):
@@ -54,7 +61,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: `run(subject_id, facts)` gives facts for the steps after it, `compensate` undoes it.
+    """`run(subject_id, facts)` gives facts for the steps after it, `compensate` undoes it.
 
     `facts["key"]` is `saga:{id}:{step}`, the same at every try: both functions have one effect per
     key however often they run, and a `run` that comes late after its `compensate` has none. Effects
@@ -92,13 +99,13 @@ kinds: dict[str, Kind] = {}
 
 def register(name: str, steps: Sequence[Step], *, queue: str = "general") -> None:
     """Make a kind known to this process."""
-    assert steps and len({step.name for step in steps}) == len(steps), name
+    assert len({step.name for step in steps}) == len(steps) > 0, name
     assert sum(step.pivot for step in steps) <= 1, f"{name}: one point of no return"
     kinds[name] = Kind(queue, tuple(steps))
 
 
 async def start(kind: str, subject_id: UUID, **facts: Any) -> UUID:
-    """Begin a saga inside the caller's transaction; a subject has one per kind, whose id is given again."""
+    """Begin a saga inside the caller's transaction; a subject has one per kind, for ever."""
     assert db.in_transaction(), "a saga begins with the change that asks for it"
     assert not _RESERVED & facts.keys(), facts.keys()
     saga_id = await db.value(
@@ -136,7 +143,7 @@ class _Held:
 
 
 async def advance(saga_id: UUID) -> float | None:
-    """Take the saga as far as it goes now: None when it is over, else the seconds to wait before the next call.
+    """Take the saga as far as it goes now: None when it is over, else the seconds to wait.
 
     Any number of workers may call it at once; one of them works, the others are told to wait.
     """
@@ -159,9 +166,11 @@ async def advance(saga_id: UUID) -> float | None:
 
 async def _lease(saga_id: UUID) -> _Held | None:
     row = await db.row(
-        "UPDATE saga SET fence = fence + 1, lease_until = clock_timestamp() + make_interval(secs => $2)"
+        "UPDATE saga SET fence = fence + 1,"
+        " lease_until = clock_timestamp() + make_interval(secs => $2)"
         " WHERE id = $1 AND state IN ('running', 'compensating') AND kind = ANY($3)"
-        " AND due_at <= clock_timestamp() AND (lease_until IS NULL OR lease_until < clock_timestamp())"
+        " AND due_at <= clock_timestamp()"
+        " AND (lease_until IS NULL OR lease_until < clock_timestamp())"
         " RETURNING id, kind, subject_id, state, step, fence, tries, facts_json AS facts",
         saga_id,
         LEASE_S,
@@ -177,7 +186,7 @@ async def _remaining_s(saga_id: UUID) -> float | None:
         " FROM saga WHERE id = $1 AND state IN ('running', 'compensating')",
         saga_id,
     )
-    return None if found is None else max(0.2, found)
+    return None if found is None else max(1.0, found)
 
 
 async def _turn(held: _Held) -> float | None:
@@ -198,15 +207,15 @@ async def _turn(held: _Held) -> float | None:
         raise
     except Retry as retry:
         return await _pause(held, retry.in_s, error=None, tries=held.tries)
+    except _AWAY as error:
+        return await _wait_for(held, error)
     except DomainError as error:
         if error.retryable:
-            return await _pause(held, _backoff_s(held.tries), error=error, tries=held.tries + 1)
+            return await _wait_for(held, error)
         if is_forward and not kind.has_passed(held.step):
             await _turn_back(held, kind, step, error)
             return None
         return await _pause_or_stick(held, step, error)
-    except _AWAY as error:
-        return await _pause(held, _backoff_s(held.tries), error=error, tries=held.tries + 1)
     except Exception as error:  # a bug: nobody knows what was done, so nothing is undone
         return await _pause_or_stick(held, step, error)
     if is_forward:
@@ -233,19 +242,21 @@ async def _undo_next(held: _Held, step: Step, outcome: str, text: str, index: in
 
 _MOVE = """
 WITH moved AS (
-    UPDATE saga SET state = $4, step = $5, tries = 0, error = NULL, moved_at = clock_timestamp(),
-        facts_json = CASE WHEN $8 = 'forward' AND $9 = 'done' THEN facts_json || $6 ELSE facts_json
-        END, lease_until = CASE WHEN $4 IN ('running', 'compensating') THEN clock_timestamp() +
-        make_interval(secs => $10) END WHERE id = $1 AND fence = $2 AND state = $3 RETURNING id)
-        INSERT INTO saga_step (saga_id, name, phase, outcome, facts_json) SELECT id, $7, $8, $9, $6
-        FROM moved RETURNING no
+    UPDATE saga SET state = $4::text, step = $5, tries = 0, error = NULL, moved_at = clock_timestamp(),
+        facts_json = CASE WHEN $8::text = 'forward' AND $9::text = 'done'
+            THEN facts_json || $6 ELSE facts_json END,
+        lease_until = CASE WHEN $4::text IN ('running', 'compensating')
+            THEN clock_timestamp() + make_interval(secs => $10) END
+    WHERE id = $1 AND fence = $2 AND state = $3::text RETURNING id)
+INSERT INTO saga_step (saga_id, name, phase, outcome, facts_json)
+SELECT id, $7, $8::text, $9::text, $6 FROM moved RETURNING no
 """
 
 
 async def _move(
     held: _Held, step: Step, outcome: str, text: str, state: str, next_step: int
 ) -> None:
-    """Write an outcome and where that leads, in one statement that only the holder of the fence may make."""
+    """Write an outcome and where that leads, in one statement behind the fence."""
     written = await db.value(
         _MOVE,
         held.id,
@@ -262,6 +273,12 @@ async def _move(
     if written is None:
         raise LeaseLost
     held.state, held.step, held.tries = state, next_step, 0
+
+
+async def _wait_for(held: _Held, error: Exception) -> float:
+    """Try again later, for ever: these tries never lead to `stuck`."""
+    tries = min(held.tries + 1, TRIES_MAX // 2)
+    return await _pause(held, _backoff_s(held.tries), error=error, tries=tries)
 
 
 async def _pause_or_stick(held: _Held, step: Step, error: Exception) -> float | None:
@@ -286,8 +303,9 @@ async def _pause(
     held: _Held, in_s: float, *, error: Exception | None, tries: int, state: str | None = None
 ) -> float:
     changed = await db.execute(
-        "UPDATE saga SET due_at = clock_timestamp() + make_interval(secs => $3), lease_until = NULL,"
-        " tries = $4, error = $5, state = $6, moved_at = clock_timestamp() WHERE id = $1 AND fence = $2",
+        "UPDATE saga SET due_at = clock_timestamp() + make_interval(secs => $3), tries = $4,"
+        " error = $5, state = $6, lease_until = NULL, moved_at = clock_timestamp()"
+        " WHERE id = $1 AND fence = $2",
         held.id,
         held.fence,
         float(in_s),
@@ -308,7 +326,7 @@ async def _let_go(held: _Held) -> None:
 
 
 async def fenced(facts: Facts) -> None:
-    """For a step that writes to our database: join its transaction to the lease, or refuse it (K04).
+    """For a step that writes to our database: join its transaction to the lease (K04).
 
     Whoever takes over waits for this transaction; a zombie's comes too late and changes nothing.
     Errors: LeaseLost.
@@ -343,7 +361,7 @@ async def sweep() -> int:
 
 
 async def stuck(*, limit: int = 100) -> list[db.Record]:
-    """Sagas a person has to look at: id, kind, subject_id, step, error, moved_at; the oldest first."""
+    """Sagas a person has to look at, oldest first: id, kind, subject_id, step, error, moved_at."""
     return await db.fetch(
         "SELECT id, kind, subject_id, step, error, moved_at FROM saga WHERE state = 'stuck'"
         " ORDER BY moved_at LIMIT $1",

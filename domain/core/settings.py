@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     fx_feed: Literal["ecb_snapshot", "ecb", "manual"] = "ecb_snapshot"
     fx_spread_bps: int = Field(default=20, ge=0, le=29)  # 29: within 0.3 % seen from either side
     fx_jump_bps: int = Field(default=1_000, ge=1)  # a larger change of a rate waits for a person
-    fx_stale_after_h: int = Field(default=120, ge=1)  # five days: the ECB's longest holidays
+    fx_stale_after_h: int = Field(default=144, ge=1)  # six days: Easter closes the ECB for five
     fx_manual_rates: dict[str, Decimal] = {}  # JSON: {"USD": "1.08"} units for one euro
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
@@ -202,10 +202,14 @@ class Settings(BaseSettings):
                 raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
             except (binascii.Error, ValueError):
                 raw = b""
-            is_older = version.isascii() and version.isdigit() and int(version) < self.master_key_version
+            is_older = (
+                version.isascii() and version.isdigit() and int(version) < self.master_key_version
+            )
             if not is_older or len(raw) != _KEY_BYTES:
                 raise SettingsWrong(
-                    ["KAMI_MASTER_KEYS_RETIRED takes <lower version>:<base64url of 32 bytes>, comma separated"]
+                    [
+                        "KAMI_MASTER_KEYS_RETIRED takes <lower version>:<base64url of 32 bytes>, comma separated"
+                    ]
                 )
             found[int(version)] = raw
         return found
@@ -271,7 +275,10 @@ def load() -> Settings:
         # The mypy plugin is not used: required fields come from the environment.
         found = Settings()  # type: ignore[call-arg,unused-ignore]
     except ValidationError as error:
-        raise SettingsWrong([_sentence(problem) for problem in error.errors()]) from None
+        problems = error.errors()
+        # What is missing depends on the environment: a wrong one is the only problem worth telling.
+        of_env = [problem for problem in problems if problem["loc"][:1] == ("env",)]
+        raise SettingsWrong([_sentence(problem) for problem in of_env or problems]) from None
     except OSError as error:
         raise SettingsWrong([f"KAMI_DATA_DIR cannot be used: {error}"]) from None
     if found.env == "production":

@@ -36,7 +36,7 @@ def use(tracer: Tracer | None) -> None:
     _tracer = tracer
 
 
-class span:  # noqa: N801  (reads as a verb at the call site: `with span("job", "mail"):`)
+class span:
     """Time what happens inside under `kind` (one of KINDS) and `name`.
 
     `name` is written in the code, never made of data: each one is a time series. The exception that leaves the

@@ -15,7 +15,7 @@ from domain.core.settings import settings
 from domain.fx import queries, rules
 from domain.fx.models import Consumed, Quote, QuoteState, Refreshed
 from domain.fx.ports import Feed, feeds
-from domain.fx.rules import LOCK_MIN_S, LOCK_S, Rate, RateState
+from domain.fx.rules import BY_HAND, LOCK_MIN_S, LOCK_S, Rate, RateState
 
 # Money may come after the lock: the quote of a late capture is judged by the time of the capture.
 EXPIRE_AFTER = timedelta(days=1)
@@ -67,7 +67,7 @@ async def set_rate(
     rules.whole(rate)  # at most 12 digits
     async with db.transaction():
         await db.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        await _store([Rate(from_ccy, to_ccy, rate, "manual", clock.now(), stale_at)], by=by)
+        await _store([Rate(from_ccy, to_ccy, rate, BY_HAND, clock.now(), stale_at)], by=by)
 
 
 async def accept(from_ccy: str, to_ccy: str, *, by: UUID) -> bool:

@@ -12,7 +12,7 @@ import structlog
 
 from domain.core import clock, db
 from domain.core.errors import Unavailable
-from domain.core.money import Money
+from domain.core.money import CURRENCIES, Money
 from domain.core.settings import settings
 from domain.fx import rules
 from domain.fx.models import Health, Quote, QuoteState
@@ -104,8 +104,12 @@ def reference_minor(amount: Money, currency: str) -> int:
 
 
 def payable() -> frozenset[str]:
-    """The currencies that can be quoted now; does not wait, empty before the first `load`."""
-    return _table.usable(clock.now())
+    """The currencies a price can be shown in now; does not wait.
+
+    All that can be booked while nothing can be converted: list prices are shown as they are.
+    """
+    found = _table.usable(clock.now())
+    return found if len(found) > 1 else CURRENCIES
 
 
 async def convert_price(minor: int, base: str, target: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
@@ -29,7 +29,11 @@ LOCK_MIN_S = 600
 LOCK_S = 900
 _LOCKS = ((0, "none"), (900, "15m"), (3_600, "1h"), (86_400, "24h"))
 
+# The provider of rates that a person set.
+BY_HAND = "by-hand"
+
 _SCALE = 10**12
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _RATE_MIN, _RATE_MAX = Decimal("1e-9"), Decimal("1e12")
 
 
@@ -179,6 +183,7 @@ class Table:
         }
         self.newest_no = newest_no
         self.currencies = frozenset(ccy for pair in self.rates for ccy in pair)
+        self._usable = _NEVER, _NEVER, frozenset[str]()
         self._paths: dict[tuple[str, str], tuple[Reference, tuple[Rate, ...]]] = {}
 
     def reference(self, from_ccy: str, to_ccy: str, at: datetime) -> Reference:
@@ -200,8 +205,14 @@ class Table:
         return self._path(from_ccy, to_ccy)[0]
 
     def usable(self, at: datetime) -> frozenset[str]:
-        """The currencies that can be converted into one another at a time."""
-        return frozenset(ccy for ccy in self.currencies if self._is_usable(ccy, at))
+        """The currencies that can be converted into one another at a time; asked in every request."""
+        from_at, until_at, found = self._usable
+        if not from_at <= at < until_at:
+            found = frozenset(ccy for ccy in self.currencies if self._is_usable(ccy, at))
+            ends = (rate.stale_at for rate in self.rates.values())
+            until_at = min((end for end in ends if end is not None and end > at), default=_NEVER)
+            self._usable = at, until_at, found
+        return found
 
     def _is_usable(self, currency: str, at: datetime) -> bool:
         try:
@@ -296,6 +307,8 @@ def sift(
 
 
 def _is_known(last: Rate, rate: Rate) -> bool:
+    if last.provider == BY_HAND:  # a person's rate gives way to a newer table, not to the same one
+        return rate.taken_at <= last.taken_at
     if last.provider != rate.provider:
         return False
     is_same = (last.value, last.stale_at) == (rate.value, rate.stale_at)

@@ -1,4 +1,5 @@
-"""Who is there: accounts, passwords, sessions, memberships of merchants, and the viewer they add up to."""
+"""Who is there: accounts, passwords, sessions, memberships of merchants, and the viewer they add up
+to."""
 
 from __future__ import annotations
 

@@ -21,14 +21,15 @@ from domain.identity.rules import OperatorRole, Role
 SESSION_DAYS = 14
 _USER_AGENT_MAX = 200
 
-# OWASP's second choice: 19 MiB, two passes, 25 ms. Two at a time bound memory and leave the API its processor.
+# OWASP's second choice: 19 MiB, two passes, 25 ms. Two at a time bound memory and leave the API its
+# processor.
 _hasher = PasswordHasher(memory_cost=19_456, time_cost=2, parallelism=1)
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
 
 
 @cache
 def _decoy() -> str:
-    """A hash nobody knows the password of: an unknown account costs the same work as a known one."""
+    """A hash without a known password: an unknown account costs the same work as a known one."""
     return _hasher.hash(secrets.token_urlsafe(32))
 
 
@@ -92,10 +93,12 @@ async def _end_sessions(account_id: UUID) -> None:
 # Counted before the password is looked at, so parallel tries cannot share one count.
 _COUNT_TRY = """
 INSERT INTO sign_in_try AS t (key_hash, tries, resets_at)
-SELECT key, 1, clock_timestamp() + make_interval(secs => $2) FROM unnest($1::bytea[]) AS k(key) ORDER BY key
+SELECT key, 1, clock_timestamp() + make_interval(secs => $2) FROM unnest($1::bytea[]) AS k(key)
+    ORDER BY key
 ON CONFLICT (key_hash) DO UPDATE SET
     tries = CASE WHEN t.resets_at <= clock_timestamp() THEN 1 ELSE t.tries + 1 END,
-    resets_at = CASE WHEN t.resets_at <= clock_timestamp() THEN EXCLUDED.resets_at ELSE t.resets_at END
+    resets_at = CASE WHEN t.resets_at <= clock_timestamp() THEN EXCLUDED.resets_at ELSE
+        t.resets_at END
 RETURNING key_hash, tries, ceil(extract(epoch FROM resets_at - clock_timestamp()))::int AS wait_s
 """
 
@@ -114,8 +117,9 @@ async def sign_in(
 ) -> rules.SignIn:
     """Open a session for fourteen days.
 
-    Same words, statements and password work whether the account exists or not. Errors: CredentialsInvalid,
-    SignInThrottled after ten failures per account and address, or a hundred per address, in 15 minutes.
+    Same words, statements and password work whether the account exists or not. Errors:
+    CredentialsInvalid, SignInThrottled after ten failures per account and address, or a hundred per
+    address, in 15 minutes.
     """
     try:
         known = rules.normalise_email(email)
@@ -155,7 +159,7 @@ async def _count_try(keys: dict[bytes, int]) -> None:
     counted = await db.fetch(_COUNT_TRY, list(keys), float(rules.TRIES_WINDOW_S))
     waits = [row["wait_s"] for row in counted if row["tries"] > keys[row["key_hash"]]]
     if waits:
-        raise rules.SignInThrottled(retry_after_s=max(1, *waits))
+        raise rules.SignInThrottled(retry_after=max(1, *waits))
 
 
 def _printable(user_agent: str | None) -> str | None:
@@ -165,7 +169,7 @@ def _printable(user_agent: str | None) -> str | None:
 
 
 async def sign_out(token: str) -> bool:
-    """End the session of `token`; false when there was none. Other processes forget it within seconds."""
+    """End the session of `token`; false when there was none. Elsewhere it dies within seconds."""
     if not rules.is_token(token):
         return False
     hashed = rules.token_hash(token)
@@ -196,7 +200,7 @@ async def revoke(merchant_id: UUID, account_id: UUID) -> bool:
 
 
 async def grant_operator(account_id: UUID, *roles: OperatorRole) -> None:
-    """Give an operator these roles, on top of those held. Errors: NotFound when it is no operator."""
+    """Give an operator these roles on top of those held. Errors: NotFound, no operator."""
     async with db.transaction():
         kind = await db.value(
             "SELECT kind FROM account WHERE id = $1 FOR NO KEY UPDATE", account_id
@@ -204,7 +208,8 @@ async def grant_operator(account_id: UUID, *roles: OperatorRole) -> None:
         if kind != AccountKind.OPERATOR:
             raise NotFound()
         await db.execute(
-            "INSERT INTO operator_role (account_id, role) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
+            "INSERT INTO operator_role (account_id, role) SELECT $1, unnest($2::text[]) ON"
+            " CONFLICT DO NOTHING",
             account_id,
             [str(role) for role in roles],
         )

@@ -1,4 +1,5 @@
-"""The tables of people: accounts and who belongs to which merchant. Sessions and tries are plain SQL."""
+"""The tables of people: accounts and who belongs to which merchant. Sessions and tries are plain
+SQL."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from domain.identity import rules
 from domain.identity.models import Account
 from domain.identity.rules import OperatorRole, Role, Viewer
 
-# A revoked session or role is dead everywhere within five seconds (CASES H14), so a viewer is kept for four.
+# A revoked session or role is dead everywhere within five seconds (CASES H14), so a viewer is kept
+# for four.
 CACHE_S = 4.0
 CACHE_MAX = 10_000
 
@@ -22,7 +23,8 @@ WITH seen AS (
     WHERE token_hash = $1 AND expires_at > clock_timestamp()
       AND last_seen_at < clock_timestamp() - interval '5 minutes')
 SELECT s.id AS session_id, s.expires_at, a.id, a.email, a.locale, a.kind,
-    ARRAY(SELECT m.merchant_id FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS merchants,
+    ARRAY(SELECT m.merchant_id FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS
+        merchants,
     ARRAY(SELECT m.role::text FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS roles,
     ARRAY(SELECT o.role::text FROM operator_role o WHERE o.account_id = a.id) AS operator_roles
 FROM session s JOIN account a ON a.id = s.account_id
@@ -31,7 +33,7 @@ WHERE s.token_hash = $1 AND s.expires_at > clock_timestamp() AND a.state = 'open
 
 
 async def viewer(token: str) -> Viewer | None:
-    """Who holds the token; None when it is unknown, signed out or over. One statement, kept four seconds."""
+    """Who holds the token; None when it is unknown or over. One statement, kept four seconds."""
     if not rules.is_token(token):
         return None
     hashed = rules.token_hash(token)

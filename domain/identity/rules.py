@@ -52,7 +52,7 @@ class CredentialsInvalid(DomainError):
 
 
 class SignInThrottled(DomainError):
-    """Too many tries for this account from this address, or from this address; `retry_after_s` says how long."""
+    """Too many tries from this address, for this account or at all; wait `retry_after` seconds."""
 
     code = "THROTTLED"
     retryable = True
@@ -100,7 +100,7 @@ class Viewer:
     operator_roles: frozenset[OperatorRole] = frozenset()
 
     def may(self, merchant_id: UUID, *roles: Role) -> bool:
-        """Whether the viewer belongs to the merchant in one of `roles`; without roles any membership does."""
+        """Whether the viewer is a member of the merchant in one of `roles` (any, without)."""
         held = self.roles.get(merchant_id)
         return held is not None and (not roles or held is Role.OWNER or held in roles)
 
@@ -114,8 +114,9 @@ class Viewer:
 def normalise_email(text: str, *, path: tuple[str, ...] = ("input", "email")) -> str:
     """The one form in which an address is stored and compared: lower case, domain in punycode.
 
-    Errors: FieldInvalid for anything that is not a plain ASCII-mailbox address: line breaks, two @, over 320
-    characters, quoted or Unicode local parts (they cannot be mailed everywhere). Source: RFC 5321, IDNA 2008.
+    Errors: FieldInvalid for anything that is not a plain ASCII-mailbox address: line breaks, two @,
+    over 320 characters, quoted or Unicode local parts (they cannot be mailed everywhere). Source:
+    RFC 5321, IDNA 2008.
     """
     if len(text) > EMAIL_MAX:
         raise FieldInvalid(path=path, reason="email_too_long")
@@ -137,7 +138,7 @@ def check_password(text: str, *, path: tuple[str, ...] = ("input", "password")) 
 
 
 def token_hash(token: str) -> bytes:
-    """What is stored of a session token. Tokens carry 256 random bits, so one plain hash is enough."""
+    """What is stored of a token. It carries 256 random bits, so one plain hash is enough."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 

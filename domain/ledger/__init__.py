@@ -1,8 +1,9 @@
-"""The ledger: the one truth about money. Everything that moves money posts here, balanced, once per key.
+"""The ledger: the one truth about money. Everything that moves money posts here, balanced, once per
+key.
 
 Call sites read `ledger.post(...)`, `ledger.hold(...)`, `ledger.balance(...)`. Sets of captures use
-`accounts → open_many → lock → write` inside one transaction. Units: minor units of the account's currency;
-balance = credits - debits. Rules: MONEY.md section 3.
+`accounts → open_many → lock → write` inside one transaction. Units: minor units of the account's
+currency; balance = credits - debits. Rules: MONEY.md section 3.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Posting one journal at a time: post, reverse, close. Each joins the caller's transaction or opens its own."""
+"""Posting one journal at a time: post, reverse, close. Each joins the caller's transaction or opens
+its own.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ async def post(
     """Write one journal and move its balances, all or nothing; the same `key` posts once.
 
     `effective_at` may lie in the past, never ahead of the recording. `lane` picks the row of shared
-    accounts. Errors: InsufficientFunds (a floor), CeilingExceeded, KeyReused (same key, other legs),
-    AccountClosed, CurrencyMismatch, TransferInvalid, AccountInvalid.
+    accounts. Errors: InsufficientFunds (a floor), CeilingExceeded, KeyReused (same key, other
+    legs), AccountClosed, CurrencyMismatch, TransferInvalid, AccountInvalid.
     """
     rules.check(transfers)
     asked = rules.digest(kind, transfers)
@@ -69,11 +71,12 @@ async def reverse(
     effective_at: datetime | None = None,
     correlation_id: UUID | None = None,
 ) -> Journal:
-    """Post the same legs with sides swapped, on the same rows: every balance is as before the journal.
+    """Post the same legs with sides swapped, on the same rows: every balance is as before the
+    journal.
 
     Once per journal and never of a reversal; the same `key` reverses once. Errors: NotReversible
-    (unknown, a reversal, reversed before, or it made or freed a hold), and those of `post`: a floor may
-    stand in the way.
+    (unknown, a reversal, reversed before, or it made or freed a hold), and those of `post`: a floor
+    may stand in the way.
     """
     asked = rules.digest(kind, (), "reverse", journal_id)
     draft = JournalDraft(

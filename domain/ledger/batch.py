@@ -1,7 +1,9 @@
-"""The set form of posting: N journals in a handful of statements, all inside the caller's transaction.
+"""The set form of posting: N journals in a handful of statements, all inside the caller's
+transaction.
 
-Order: `open_many` → `lock` → decide → `write`. An error of `write` comes after rows were written: roll the whole
-transaction back. Balances move under their row locks only, and those are taken in sorted order.
+Order: `open_many` → `lock` → decide → `write`. An error of `write` comes after rows were written:
+roll the whole transaction back. Balances move under their row locks only, and those are taken in
+sorted order.
 """
 
 from __future__ import annotations
@@ -17,13 +19,15 @@ from domain.ledger.rules import AccountClosed, Balance, Change, CurrencyMismatch
 
 Row = tuple[int, int]  # account_no, shard
 
-# An `effective_at` ahead of the database clock is cut to it: books may be back-dated, never post-dated.
+# An `effective_at` ahead of the database clock is cut to it: books may be back-dated, never
+# post-dated.
 _OPEN = """
 INSERT INTO ledger_journal
     (id, key, input_hash, kind, effective_at, recorded_at, correlation_id, reverses_id, batch_id, chain)
 SELECT t.id, t.key, t.input_hash, t.kind, least(coalesce(t.effective_at, now.at), now.at), now.at,
     t.correlation_id, t.reverses_id, $8, $9
-FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[], $6::uuid[], $7::uuid[])
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[],
+        $6::uuid[], $7::uuid[])
     AS t(id, key, input_hash, kind, effective_at, correlation_id, reverses_id),
     (SELECT clock_timestamp() AS at OFFSET 0) AS now
 ON CONFLICT (key) DO NOTHING RETURNING id
@@ -33,8 +37,9 @@ ON CONFLICT (key) DO NOTHING RETURNING id
 async def open_many(drafts: Sequence[JournalDraft], *, chain: int = 0) -> Opened:
     """Take the keys of `drafts` in one statement; a key posts once, whoever else tries.
 
-    Waits for a rival transaction that holds one of the keys. Only `new` journals may and must be written:
-    a journal without transfers is a fault (`check`), so a draft that drops out later means a rollback.
+    Waits for a rival transaction that holds one of the keys. Only `new` journals may and must be
+    written: a journal without transfers is a fault (`check`), so a draft that drops out later means
+    a rollback.
     """
     assert db.in_transaction(), "journals commit with their transfers"
     # Sorted: two sets that share keys wait for each other in one order.
@@ -109,14 +114,16 @@ async def lock_rows(rows: Iterable[Row]) -> dict[Row, Balance]:
 
 _WRITE = """
 INSERT INTO ledger_transfer
-    (journal_id, line_no, source_no, target_no, source_shard, target_shard, amount_minor, ccy, phase)
+    (journal_id, line_no, source_no, target_no, source_shard, target_shard,
+     amount_minor, ccy, phase)
 SELECT *, 'posted' FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[],
     $5::smallint[], $6::smallint[], $7::bigint[], $8::text[])
 """
 
 
 async def write(lines: TransferLines, *, lane: int = 0) -> None:
-    """Write posted transfers of opened journals and move their balances: two statements for any number.
+    """Write posted transfers of opened journals and move their balances: two statements for any
+    number.
 
     The rows of `lock` must be held. Net per row, version + 1. Errors, each a reason to roll back:
     InsufficientFunds, CeilingExceeded, CurrencyMismatch, AccountClosed.
@@ -166,8 +173,8 @@ def _currencies(lines: TransferLines) -> dict[int, str]:
     return ccys
 
 
-# The join on (no, ccy) is the guard of the table: a wrong currency or a closed account moves no row, and neither
-# does a broken limit; the CHECKs of the table come last.
+# The join on (no, ccy) is the guard of the table: a wrong currency or a closed account moves no
+# row, and neither does a broken limit; the CHECKs of the table come last.
 _MOVE = """
 UPDATE ledger_balance b SET
     debits_pending = b.debits_pending + d.debits_pending,
@@ -195,7 +202,8 @@ async def move(changes: Mapping[Row, Change]) -> None:
         ccy = change.ccy
         pending[ccy] = pending.get(ccy, 0) + change.debits_pending - change.credits_pending
         posted[ccy] = posted.get(ccy, 0) + change.debits_posted - change.credits_posted
-    assert not any(pending.values()) and not any(posted.values()), (pending, posted)
+    assert not any(pending.values()), pending
+    assert not any(posted.values()), posted
     touched = await db.execute(
         _MOVE,
         [row[0] for row in changes],

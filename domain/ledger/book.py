@@ -48,7 +48,9 @@ async def _remember(rows: Iterable[tuple[int, Facts]]) -> None:
 
 
 async def _keep(found: dict[int, Facts]) -> None:
-    """Remember at once, or after the commit: an account may have been opened by this very transaction."""
+    """Remember at once, or after the commit: an account may have been opened by this very
+    transaction.
+    """
     if db.in_transaction():
         db.after_commit(lambda: _remember(found.items()))
     else:
@@ -69,12 +71,14 @@ WHERE k.owner_id IS NULL
 _OPEN = """
 WITH made AS (
     INSERT INTO ledger_account (purpose, owner_id, sub, ccy, owner_kind, normal, shards)
-    SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[])
+    SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[],
+        $5::text[], $6::text[], $7::smallint[])
     ON CONFLICT DO NOTHING RETURNING no, purpose, shards)
 INSERT INTO ledger_balance (account_no, shard, floor_minor, ceiling_minor)
 SELECT made.no, shard, l.floor_minor, l.ceiling_minor
-FROM made JOIN unnest($8::text[], $9::bigint[], $10::bigint[]) AS l(purpose, floor_minor, ceiling_minor)
-    USING (purpose), generate_series(0, made.shards - 1) AS shard
+FROM made JOIN unnest($8::text[], $9::bigint[], $10::bigint[])
+        AS l(purpose, floor_minor, ceiling_minor) USING (purpose),
+    generate_series(0, made.shards - 1) AS shard
 """
 
 
@@ -137,7 +141,9 @@ def _order(key: AccountKey) -> tuple[str, int, str, str]:
 
 
 async def facts(nos: Iterable[int]) -> dict[int, Facts]:
-    """Key and shards of numbered accounts. A number that does not exist is a bug (KeyError at the caller)."""
+    """Key and shards of numbered accounts. A number that does not exist is a bug (KeyError at the
+    caller).
+    """
     _refresh()
     wanted = set(nos)
     found = {no: _facts[no] for no in wanted if no in _facts}

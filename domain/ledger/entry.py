@@ -1,7 +1,7 @@
 """One journal into the books: number its accounts, look its key up under the row locks, enter it.
 
-Lock order: hold → balances (sorted) → key. A refusal comes before the first write, so whoever catches it
-inside a larger transaction finds that as it was.
+Lock order: hold → balances (sorted) → key. A refusal comes before the first write, so whoever
+catches it inside a larger transaction finds that as it was.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ async def enter(
 ) -> list[int] | None:
     """Open, write and move journals whose rows are held; the numbers of their transfers, in order.
 
-    Limits are checked before anything is written. None when a rival took the key of the only journal:
-    look it up. Errors: InsufficientFunds, CeilingExceeded.
+    Limits are checked before anything is written. None when a rival took the key of the only
+    journal: look it up. Errors: InsufficientFunds, CeilingExceeded.
     """
     changes = rules.changes(one for legs in journals.values() for one in legs)
     await batch.check_limits(changes, held)

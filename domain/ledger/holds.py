@@ -1,6 +1,7 @@
 """Holds: a promise of money that may lapse. open → posted / voided / expired, once.
 
-A hold is the one pending transfer of the journal with the same id. Lock order: hold → balances → key.
+A hold is the one pending transfer of the journal with the same id. Lock order: hold → balances →
+key.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ async def hold(
     correlation_id: UUID | None = None,
     lane: int = 0,
 ) -> Hold:
-    """Promise one transfer until `expires_at`: `available` of the source falls at once, nothing is posted.
+    """Promise one transfer until `expires_at`: `available` of the source falls at once, nothing is
+    posted.
 
-    The same `key` holds once and gives the hold as it stands now, with its first end. Errors: as `post`.
+    The same `key` holds once and gives the hold as it stands now, with its first end. Errors: as
+    `post`.
     """
     rules.check([transfer])
     asked = rules.digest(kind, [transfer], "hold")
@@ -90,11 +93,12 @@ async def resolve(
     correlation_id: UUID | None = None,
     lane: int = 0,
 ) -> Journal:
-    """End a hold once: "post" moves `minor` of it (default all) and frees the rest, "void" frees all.
+    """End a hold once: "post" moves `minor` of it (default all) and frees the rest, "void" frees
+    all.
 
-    `also` is posted in the same journal. The same `key` resolves once; of several resolvers one wins.
-    Errors: HoldNotOpen (unknown, already resolved, or its time is over and `phase` is "post"),
-    TransferInvalid (`minor` above the hold), and those of `post`.
+    `also` is posted in the same journal. The same `key` resolves once; of several resolvers one
+    wins. Errors: HoldNotOpen (unknown, already resolved, or its time is over and `phase` is
+    "post"), TransferInvalid (`minor` above the hold), and those of `post`.
     """
     assert phase in (rules.POST, rules.VOID), phase
     assert phase == rules.POST or minor is None, "a void frees the whole hold"
@@ -131,7 +135,8 @@ async def resolve(
 
 
 def _ending(row: db.Record, phase: str, minor: int) -> Leg:
-    source, target = (row["source_no"], row["source_shard"]), (row["target_no"], row["target_shard"])
+    source = row["source_no"], row["source_shard"]
+    target = row["target_no"], row["target_shard"]
     leg = entry.leg(source, target, Money(minor, row["ccy"]))
     return leg._replace(phase=phase, hold_id=row["id"], held_minor=row["amount_minor"])
 
@@ -150,7 +155,9 @@ async def _end(resolved: dict[UUID, UUID], state: HoldState) -> None:
 
 
 async def expire(*, limit: int = EXPIRE_MAX) -> int:
-    """Free up to `limit` holds whose time is over, in one transaction; how many. Two may run at once."""
+    """Free up to `limit` holds whose time is over, in one transaction; how many. Two may run at
+    once.
+    """
 
     async def once() -> int:
         rows = await db.fetch(_LAPSED, limit)

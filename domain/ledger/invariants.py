@@ -39,43 +39,48 @@ _TRANSFERS = {
              FROM ledger_transfer WHERE journal_id = r.id))""",
 }
 
-# A pending transfer counts until its hold has a post or void; only those two carry another journal's hold_id.
+# A pending transfer counts until its hold has a post or a void.
 _FOLD = """
 WITH side AS (
-    SELECT source_no AS account_no, source_shard AS shard, 1 AS debit, phase, hold_id, amount_minor
-    FROM ledger_transfer
-    UNION ALL SELECT target_no, target_shard, 0, phase, hold_id, amount_minor FROM ledger_transfer),
+    SELECT source_no AS account_no, source_shard AS shard, true AS is_debit, phase, hold_id,
+        amount_minor FROM ledger_transfer
+    UNION ALL SELECT target_no, target_shard, false, phase, hold_id, amount_minor
+        FROM ledger_transfer),
 ended AS (SELECT DISTINCT hold_id FROM ledger_transfer WHERE phase IN ('post', 'void')),
+counted AS (
+    SELECT s.*, phase IN ('posted', 'post') AS is_posted,
+        phase = 'pending' AND e.hold_id IS NULL AS is_pending
+    FROM side s LEFT JOIN ended e ON e.hold_id = s.hold_id),
 fold AS (
-    SELECT s.account_no, s.shard, count(*) AS entries,
-        coalesce(sum(amount_minor) FILTER (WHERE debit = 1 AND phase IN ('posted', 'post')), 0) AS debits_posted,
-        coalesce(sum(amount_minor) FILTER (WHERE debit = 0 AND phase IN ('posted', 'post')), 0) AS credits_posted,
-        coalesce(sum(amount_minor) FILTER (WHERE debit = 1 AND phase = 'pending' AND e.hold_id IS NULL), 0)
-            AS debits_pending,
-        coalesce(sum(amount_minor) FILTER (WHERE debit = 0 AND phase = 'pending' AND e.hold_id IS NULL), 0)
-            AS credits_pending
-    FROM side s LEFT JOIN ended e ON e.hold_id = s.hold_id GROUP BY s.account_no, s.shard)
+    SELECT account_no, shard, count(*) AS entries,
+        sum(amount_minor) FILTER (WHERE is_debit AND is_posted) AS debits_posted,
+        sum(amount_minor) FILTER (WHERE NOT is_debit AND is_posted) AS credits_posted,
+        sum(amount_minor) FILTER (WHERE is_debit AND is_pending) AS debits_pending,
+        sum(amount_minor) FILTER (WHERE NOT is_debit AND is_pending) AS credits_pending
+    FROM counted GROUP BY account_no, shard)
 """
+_POSTED = "t.phase IN ('posted', 'post') AND t.recorded_on <= d.day_on"
 _BALANCES = {
     "I2 balance is not the fold of its transfers": _FOLD
     + """
         SELECT format('%s/%s', account_no, shard)
         FROM fold f FULL JOIN ledger_balance b USING (account_no, shard)
         WHERE (coalesce(f.debits_posted, 0), coalesce(f.credits_posted, 0),
-               coalesce(f.debits_pending, 0), coalesce(f.credits_pending, 0))
-            IS DISTINCT FROM (b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending)""",
+               coalesce(f.debits_pending, 0), coalesce(f.credits_pending, 0)) IS DISTINCT FROM
+              (b.debits_posted, b.credits_posted, b.debits_pending, b.credits_pending)""",
     "I2 version is not a number of moves": _FOLD
     + """
         SELECT format('%s/%s', account_no, shard)
         FROM ledger_balance b LEFT JOIN fold f USING (account_no, shard)
         WHERE b.version > coalesce(f.entries, 0) OR (b.version = 0) <> (f.entries IS NULL)""",
-    "I2 day total is not the fold of its transfers": """
-        WITH day AS (SELECT DISTINCT ON (account_no) * FROM ledger_day ORDER BY account_no, day_on DESC)
+    "I2 day total is not the fold of its transfers": f"""
+        WITH day AS (
+            SELECT DISTINCT ON (account_no) * FROM ledger_day ORDER BY account_no, day_on DESC)
         SELECT format('%s/%s', account_no, day_on) FROM day d
-        WHERE d.debits_posted <> (SELECT coalesce(sum(amount_minor), 0) FROM ledger_transfer t
-            WHERE t.source_no = d.account_no AND t.phase IN ('posted', 'post') AND t.recorded_on <= d.day_on)
-        OR d.credits_posted <> (SELECT coalesce(sum(amount_minor), 0) FROM ledger_transfer t
-            WHERE t.target_no = d.account_no AND t.phase IN ('posted', 'post') AND t.recorded_on <= d.day_on)""",
+        WHERE d.debits_posted <> (SELECT coalesce(sum(amount_minor), 0)
+                FROM ledger_transfer t WHERE t.source_no = d.account_no AND {_POSTED})
+            OR d.credits_posted <> (SELECT coalesce(sum(amount_minor), 0)
+                FROM ledger_transfer t WHERE t.target_no = d.account_no AND {_POSTED})""",
     "I3 counter below zero, floor or ceiling broken": """
         SELECT format('%s/%s', account_no, shard) FROM ledger_balance
         WHERE least(debits_pending, debits_posted, credits_pending, credits_posted) < 0
@@ -93,7 +98,8 @@ WHERE p.normal IS DISTINCT FROM a.normal OR p.floor_minor IS DISTINCT FROM b.flo
 _HOLDS = {
     "I5 hold and its pending transfer differ": """
         SELECT coalesce(h.id, t.hold_id)::text
-        FROM ledger_hold h FULL JOIN (SELECT * FROM ledger_transfer WHERE phase = 'pending') AS t
+        FROM ledger_hold h
+            FULL JOIN (SELECT * FROM ledger_transfer WHERE phase = 'pending') AS t
             ON t.no = h.transfer_no
         WHERE (h.id, h.id, h.amount_minor) IS DISTINCT FROM (t.hold_id, t.journal_id, t.amount_minor)""",
     "I5 hold is not resolved exactly once": """
@@ -120,7 +126,8 @@ _HOLDS = {
 
 
 async def check() -> list[str]:
-    """Every fault found in the books as they are now, at most twenty of a kind; [] when they are whole.
+    """Every fault found in the books as they are now, at most twenty of a kind; [] when they are
+    whole.
 
     One snapshot of the database; no lock stops the posters.
     """

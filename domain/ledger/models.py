@@ -1,4 +1,6 @@
-"""Row types of the ledger: what goes into the books in sets and what comes back. Plain SQL, no ORM: every path is hot."""
+"""Row types of the ledger: what goes into the books in sets and what comes back. Plain SQL, no ORM:
+every path is hot.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A promise of `amount` from source to target that may lapse; its id is the id of the journal that made it."""
+    """A promise of `amount` from source to target that may lapse; its id is the id of the journal
+    that made it.
+    """
 
     id: UUID
     amount: Money
@@ -44,7 +48,9 @@ class Hold:
 
 
 class JournalDraft(NamedTuple):
-    """A journal to open; `input_hash` is 32 bytes of what `key` stands for, no `effective_at` means now."""
+    """A journal to open; `input_hash` is 32 bytes of what `key` stands for, no `effective_at` means
+    now.
+    """
 
     id: UUID
     key: str
@@ -57,7 +63,8 @@ class JournalDraft(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Which drafts are to be written (`new`), were before (`done`), or clash with other content (`reused`).
+    """Which drafts are to be written (`new`), were before (`done`), or clash with other content
+    (`reused`).
 
     `found` is the id of the journal that stands behind each key of `done` and `reused`.
     """
@@ -70,7 +77,9 @@ class Opened:
 
 @dataclass(slots=True)
 class TransferLines:
-    """Posted transfers of many journals in columns of equal length; accounts by number, amounts in minor units."""
+    """Posted transfers of many journals in columns of equal length; accounts by number, amounts in
+    minor units.
+    """
 
     journal_ids: list[UUID] = field(default_factory=list)
     line_nos: list[int] = field(default_factory=list)
@@ -97,7 +106,9 @@ class TransferLines:
 
 
 class Entry(NamedTuple):
-    """One line of a statement: `amount_minor` > 0 came in (credit), < 0 went out; `balance_minor` is after it."""
+    """One line of a statement: `amount_minor` > 0 came in (credit), < 0 went out; `balance_minor`
+    is after it.
+    """
 
     no: int
     journal_id: UUID

@@ -1,6 +1,7 @@
 """What the books say: balances now and as of a time, statements with a running balance.
 
-Only posted money counts here; an open hold lowers `available`. Sums over the rows of a shared account.
+Only posted money counts here; an open hold lowers `available`. Sums over the rows of a shared
+account.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ PAGE_MAX = 500
 
 _SUMS = """
     sum(b.debits_pending)::bigint AS debits_pending, sum(b.debits_posted)::bigint AS debits_posted,
-    sum(b.credits_pending)::bigint AS credits_pending, sum(b.credits_posted)::bigint AS credits_posted,
-    min(b.floor_minor) AS floor_minor, min(b.ceiling_minor) AS ceiling_minor, sum(b.version)::bigint AS version
+    sum(b.credits_pending)::bigint AS credits_pending,
+    sum(b.credits_posted)::bigint AS credits_posted,
+    min(b.floor_minor) AS floor_minor, min(b.ceiling_minor) AS ceiling_minor,
+    sum(b.version)::bigint AS version
 """
 
 
@@ -35,7 +38,9 @@ async def balance(account: AccountKey) -> Balance:
 
 
 async def available(account: AccountKey) -> int:
-    """What may still leave the account now (minor units): posted minus open holds. A hint; `post` decides."""
+    """What may still leave the account now (minor units): posted minus open holds. A hint; `post`
+    decides.
+    """
     return (await balance(account)).available
 
 
@@ -55,10 +60,11 @@ async def balances(owner_id: UUID) -> dict[AccountKey, Balance]:
     }
 
 
-# Now minus what took effect later. An entry never takes effect after it is recorded, so only the days since
-# then are read; one day more, in case the database clock was set back.
+# Now minus what took effect later. An entry never takes effect after it is recorded, so only the
+# days since then are read; one day more, in case the database clock was set back.
 _AS_OF = """
-SELECT (SELECT coalesce(sum(credits_posted - debits_posted), 0) FROM ledger_balance WHERE account_no = $1)
+SELECT (SELECT coalesce(sum(credits_posted - debits_posted), 0)
+        FROM ledger_balance WHERE account_no = $1)
     - (SELECT coalesce(sum(CASE side WHEN 'credit' THEN amount_minor ELSE -amount_minor END), 0)
        FROM ledger_entry WHERE account_no = $1 AND phase IN ('posted', 'post') AND effective_at > $2
            AND recorded_on >= ($2 AT TIME ZONE 'UTC')::date - 1)
@@ -66,7 +72,9 @@ SELECT (SELECT coalesce(sum(credits_posted - debits_posted), 0) FROM ledger_bala
 
 
 async def as_of(account: AccountKey, at: datetime) -> Money:
-    """The posted balance with everything that took effect at or before `at`, whenever it was recorded."""
+    """The posted balance with everything that took effect at or before `at`, whenever it was
+    recorded.
+    """
     numbers = await book.find([account])
     minor = await db.value(_AS_OF, numbers.get(account), at)
     return Money(int(minor), account.ccy)
@@ -106,10 +114,11 @@ async def statement(
     after: Entry | None = None,
     limit: int = PAGE_MAX,
 ) -> Statement:
-    """The posted entries recorded on the UTC days `from_on`…`to_on`, oldest first, with the balance after each.
+    """The posted entries recorded on the UTC days `from_on`…`to_on`, oldest first, with the balance
+    after each.
 
-    The next page begins `after` the last entry of this one. For an account of one row no entry can appear
-    before a page already read; a shared one is complete once `to_on` is over.
+    The next page begins `after` the last entry of this one. For an account of one row no entry can
+    appear before a page already read; a shared one is complete once `to_on` is over.
     """
     assert 0 < limit <= PAGE_MAX, limit
     no = (await book.find([account])).get(account)

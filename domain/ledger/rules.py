@@ -1,7 +1,8 @@
-"""The laws of the books as plain values: purposes, accounts, transfers, what a movement changes and what refuses it.
+"""The laws of the books as plain values: purposes, accounts, transfers, what a movement changes and
+what refuses it.
 
-Units: minor units. Balance = credits - debits: what we owe is >= 0, what we own or are owed is <= 0.
-Source: MONEY.md sections 1 and 3.
+Units: minor units. Balance = credits - debits: what we owe is >= 0, what we own or are owed is <=
+0. Source: MONEY.md sections 1 and 3.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ POSTED, PENDING, POST, VOID = "posted", "pending", "post", "void"
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What an account is for. A limit (floor or ceiling) needs one row; a shared account has `shards` rows.
+    """What an account is for. A limit (floor or ceiling) needs one row; a shared account has
+    `shards` rows.
 
-    `owner` is the kind of owner it must have; "platform" accounts have none, "any" may have a merchant.
-    `floor_minor`: available >= floor. `ceiling_minor`: credits - debits <= ceiling (a loan is not overpaid).
+    `owner` is the kind of owner it must have; "platform" accounts have none, "any" may have a
+    merchant. `floor_minor`: available >= floor. `ceiling_minor`: credits - debits <= ceiling (a
+    loan is not overpaid).
     """
 
     normal: str
@@ -96,13 +99,17 @@ PURPOSES: dict[str, Purpose] = {
 
 
 class InsufficientFunds(DomainError):
-    """A floor: the account holds less than was asked. Facts: purpose, owner_id, sub, ccy, available_minor, asked_minor."""
+    """A floor: the account holds less than was asked. Facts: purpose, owner_id, sub, ccy,
+    available_minor, asked_minor.
+    """
 
     code = "INSUFFICIENT_FUNDS"
 
 
 class CeilingExceeded(DomainError):
-    """A ceiling: more would be paid in than is owed. Facts: purpose, owner_id, sub, ccy, room_minor, asked_minor."""
+    """A ceiling: more would be paid in than is owed. Facts: purpose, owner_id, sub, ccy,
+    room_minor, asked_minor.
+    """
 
     code = "CEILING_EXCEEDED"
 
@@ -138,7 +145,9 @@ class CurrencyMismatch(DomainError):
 
 
 class TransferInvalid(DomainError):
-    """No transfer at all, too many, an amount that is not positive, or source and target are one account."""
+    """No transfer at all, too many, an amount that is not positive, or source and target are one
+    account.
+    """
 
     code = "TRANSFER_INVALID"
 
@@ -163,7 +172,9 @@ class DayOpen(DomainError):
 
 
 class AccountKey(NamedTuple):
-    """The name of an account; `owner_id` None is the platform, `sub` a provider account, fund, lender or advance."""
+    """The name of an account; `owner_id` None is the platform, `sub` a provider account, fund,
+    lender or advance.
+    """
 
     purpose: str
     owner_id: UUID | None
@@ -181,7 +192,9 @@ class Transfer:
 
 
 class Leg(NamedTuple):
-    """A transfer between numbered balance rows. `held_minor` is the whole hold a post or void takes off pending."""
+    """A transfer between numbered balance rows. `held_minor` is the whole hold a post or void takes
+    off pending.
+    """
 
     source_no: int
     target_no: int
@@ -276,13 +289,17 @@ def check(transfers: Sequence[Transfer]) -> None:
 
 
 def digest(kind: str, transfers: Iterable[Transfer], *facts: object) -> bytes:
-    """SHA-256 of what a key stands for: same key with another digest is `KeyReused`. Legs in their order."""
+    """SHA-256 of what a key stands for: same key with another digest is `KeyReused`. Legs in their
+    order.
+    """
     legs = [[*t.source, *t.target, t.amount.minor, t.amount.currency] for t in transfers]
     return hashlib.sha256(orjson.dumps([kind, legs, *facts], default=str)).digest()
 
 
 def changes(legs: Iterable[Leg]) -> dict[tuple[int, int], Change]:
-    """What `legs` do to each (account_no, shard). Errors: CurrencyMismatch when one row meets two currencies."""
+    """What `legs` do to each (account_no, shard). Errors: CurrencyMismatch when one row meets two
+    currencies.
+    """
     found: dict[tuple[int, int], Change] = {}
     for leg in legs:
         source = _change(found, (leg.source_no, leg.source_shard), leg.ccy)

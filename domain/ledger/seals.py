@@ -1,7 +1,8 @@
-"""The hash chain beside the journals: one sealer per chain, and the check that names the first bad journal.
+"""The hash chain beside the journals: one sealer per chain, and the check that names the first bad
+journal.
 
-hash = SHA-256(prev_hash ‖ canonical(journal, transfers by line)). The chain follows the journals in the order
-(txid, no) and only below the oldest running transaction, so nothing can commit behind it.
+hash = SHA-256(prev_hash ‖ canonical(journal, transfers by line)). The chain follows the journals in
+the order (txid, no) and only below the oldest running transaction, so nothing can commit behind it.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ SEAL_MAX = 5_000
 _LOCK = 0x6C656467  # "ledg", the class of this advisory lock; the second number is the chain
 _GENESIS = bytes(32)
 
-# One line for the journal, one for each transfer in the order of the lines. The key is free text, so its length
-# stands before it; no other field can hold a space or a line break. Times are microseconds since 1970.
+# One line for the journal, one for each transfer in the order of the lines. The key is free text,
+# so its length stands before it; no other field can hold a space or a line break. Times are
+# microseconds since 1970.
 _CANONICAL = """
-concat_ws(' ', j.id, j.no, j.txid, j.chain, octet_length(j.key), j.key, encode(j.input_hash, 'hex'),
+concat_ws(' ', j.id, j.no, j.txid, j.chain, octet_length(j.key), j.key,
+    encode(j.input_hash, 'hex'),
     octet_length(j.kind), j.kind, (extract(epoch FROM j.effective_at) * 1000000)::bigint,
     (extract(epoch FROM j.recorded_at) * 1000000)::bigint, coalesce(j.batch_id::text, '-'),
     coalesce(j.correlation_id::text, '-'), coalesce(j.reverses_id::text, '-')) || coalesce(t.lines, '')
 """
 _LINES = """
 LEFT JOIN LATERAL (
-    SELECT string_agg(concat_ws(' ', E'\\n' || t.line_no, t.no, t.source_no, t.source_shard, t.target_no,
-        t.target_shard, t.amount_minor, t.ccy, t.phase, coalesce(t.hold_id::text, '-'),
+    SELECT string_agg(concat_ws(' ', E'\\n' || t.line_no, t.no, t.source_no, t.source_shard,
+        t.target_no, t.target_shard, t.amount_minor, t.ccy, t.phase, coalesce(t.hold_id::text, '-'),
         t.recorded_on - DATE '1970-01-01'), '' ORDER BY t.line_no, t.no) AS lines
     FROM ledger_transfer t WHERE t.journal_id = j.id) AS t ON true
 """
@@ -51,9 +54,11 @@ FROM unnest($1::uuid[], $3::bigint[], $4::bytea[], $5::bytea[]) AS t(id, seq, pr
 
 
 class SealImpossible(Exception):
-    """The chain cannot be continued: its last journal is gone, or the database counts transactions anew.
+    """The chain cannot be continued: its last journal is gone, or the database counts transactions
+    anew.
 
-    After a logical restore raise the server's transaction counter (pg_resetwal) above the highest `txid`.
+    After a logical restore raise the server's transaction counter (pg_resetwal) above the highest
+    `txid`.
     """
 
 
@@ -108,18 +113,20 @@ ORDER BY s.seq
 """
 _SKIPPED = """
 SELECT j.id FROM ledger_journal j WHERE j.chain = $1
-    AND (j.txid, j.no) <= (SELECT j.txid, j.no FROM ledger_seal s JOIN ledger_journal j ON j.id = s.journal_id
-                           WHERE s.chain = $1 ORDER BY s.seq DESC LIMIT 1)
+    AND (j.txid, j.no) <= (
+        SELECT j.txid, j.no FROM ledger_seal s JOIN ledger_journal j ON j.id = s.journal_id
+        WHERE s.chain = $1 ORDER BY s.seq DESC LIMIT 1)
     AND NOT EXISTS (SELECT FROM ledger_seal s WHERE s.journal_id = j.id)
 ORDER BY j.txid, j.no LIMIT 1
 """
 
 
 async def verify(chain: int = 0, *, known: Head | None = None) -> Broken | None:
-    """Recompute the chain from its start; the first place that does not fit, None when all of it does.
+    """Recompute the chain from its start; the first place that does not fit, None when all of it
+    does.
 
-    Finds edited, dropped, added and swapped journals, transfers and seals; with a `known` head also a cut
-    tail and a chain that was rewritten as a whole.
+    Finds edited, dropped, added and swapped journals, transfers and seals; with a `known` head also
+    a cut tail and a chain that was rewritten as a whole.
     """
     at, prev = 0, _GENESIS
     while rows := await db.fetch(_SEALED, chain, at, SEAL_MAX):

@@ -1,7 +1,7 @@
 """Writes about merchants: open and close them, their shops, and the versions of their terms.
 
-The settlement, reserve and split tables are written here as well, because terms are agreed with a merchant as
-one thing; `settlement` only reads them, through `plans`.
+The settlement, reserve and split tables are written here as well, because terms are agreed with a
+merchant as one thing; `settlement` only reads them, through `plans`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def open_merchant(
     locale: str = "en",
     zone: str = "UTC",
 ) -> UUID:
-    """A new merchant without shops; its id. `contact_email` is normalised already. Errors: InputInvalid."""
+    """A new merchant; its id. `contact_email` is normalised already. Errors: InputInvalid."""
     rules.check_merchant(name, base_ccy, country)
     merchant_id = ids.uuid7()
     await db.execute(
@@ -48,7 +48,7 @@ async def open_merchant(
 
 
 async def close_merchant(merchant_id: UUID) -> bool:
-    """No new orders from now on; open ones go on to their end (E16). False when it was closed before."""
+    """No new orders from now on, open ones go on to their end (E16). False when closed before."""
     closed = await db.execute(
         "UPDATE merchant SET state = 'closed', closed_at = clock_timestamp(), version = version + 1"
         " WHERE id = $1 AND state = 'open'",
@@ -61,7 +61,8 @@ async def close_merchant(merchant_id: UUID) -> bool:
 async def open_shop(
     merchant_id: UUID, handle: str, names: Mapping[str, str], theme: Mapping[str, Any] | None = None
 ) -> UUID:
-    """A new shop under `handle`; its id. Errors: InputInvalid, HandleTaken, NotFound (no open merchant)."""
+    """A new shop under `handle`; its id. Errors: InputInvalid, HandleTaken, NotFound (no open
+    merchant)."""
     rules.check_shop(handle, names)
     shop_id = ids.uuid7()
     async with db.transaction():
@@ -71,7 +72,8 @@ async def open_shop(
         if state != "open":
             raise NotFound()
         made = await db.execute(
-            "INSERT INTO shop (id, merchant_id, handle, name_json, theme_json) VALUES ($1, $2, $3, $4, $5)"
+            "INSERT INTO shop (id, merchant_id, handle, name_json, theme_json) VALUES ($1, $2,"
+            " $3, $4, $5)"
             " ON CONFLICT (handle) DO NOTHING",
             shop_id,
             merchant_id,
@@ -85,8 +87,10 @@ async def open_shop(
 
 
 _LAST_FEE = """
-SELECT clock_timestamp() AS now, max(version) AS version, max(valid_from_at) AS valid_from_at FROM fee_schedule
-WHERE scope = $1 AND merchant_id IS NOT DISTINCT FROM $2 AND subject IS NOT DISTINCT FROM $3 AND payer = $4
+SELECT clock_timestamp() AS now, max(version) AS version, max(valid_from_at) AS valid_from_at FROM
+    fee_schedule
+WHERE scope = $1 AND merchant_id IS NOT DISTINCT FROM $2 AND subject IS NOT DISTINCT FROM $3 AND
+    payer = $4
     AND ccy IS NOT DISTINCT FROM $5
 """
 
@@ -114,8 +118,10 @@ async def set_fee(terms: FeeTerms) -> FeeSchedule:
             max_minor=terms.max_minor,
         )
         await db.execute(
-            "INSERT INTO fee_schedule (id, scope, merchant_id, subject, payer, ccy, version, pct_bps, fixed_minor,"
-            " min_minor, max_minor, valid_from_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            "INSERT INTO fee_schedule (id, scope, merchant_id, subject, payer, ccy, version,"
+            " pct_bps, fixed_minor,"
+            " min_minor, max_minor, valid_from_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,"
+            " $10, $11, $12)",
             made.id,
             *subject,
             made.version,
@@ -130,7 +136,7 @@ async def set_fee(terms: FeeTerms) -> FeeSchedule:
 
 
 def _starts(asked_at: datetime | None, last: db.Record) -> datetime:
-    """When a new version begins: now, or later when asked; never before what has been charged already."""
+    """When a new version begins: now, or later when asked; never in what was charged already."""
     starts_at: datetime = asked_at or last["now"]
     if starts_at < last["now"]:
         raise InputInvalid(FieldInvalid(path=("input", "validFromAt"), reason="past"))
@@ -145,7 +151,8 @@ async def set_settlement(
     """When the merchant's part of new sales becomes available, in `days`. Errors: InputInvalid."""
     rules.check_settlement(speed, days)
     await db.execute(
-        "INSERT INTO settlement_plan (merchant_id, speed, days, zone, float_limit_minor) VALUES ($1, $2, $3, $4, $5)"
+        "INSERT INTO settlement_plan (merchant_id, speed, days, zone, float_limit_minor) VALUES"
+        " ($1, $2, $3, $4, $5)"
         " ON CONFLICT (merchant_id) DO UPDATE SET speed = EXCLUDED.speed, days = EXCLUDED.days,"
         " zone = EXCLUDED.zone, float_limit_minor = EXCLUDED.float_limit_minor",
         merchant_id,
@@ -203,20 +210,23 @@ async def set_split(
     allocation: str = "ratio",
     valid_from_at: datetime | None = None,
 ) -> UUID:
-    """Add the next version of a split rule; None is the platform's default. Errors: InputInvalid (J37)."""
+    """Add the next version of a split rule; None is the platform's default. Errors: InputInvalid
+    (J37)."""
     rules.check_split(legs)
     rule_id = ids.uuid7()
     async with db.transaction():
         await db.execute("SELECT pg_advisory_xact_lock($1)", _TERMS_LOCK)
         last = await db.row(
-            "SELECT clock_timestamp() AS now, max(version) AS version, max(valid_from_at) AS valid_from_at"
+            "SELECT clock_timestamp() AS now, max(version) AS version, max(valid_from_at) AS"
+            " valid_from_at"
             " FROM split_rule WHERE merchant_id IS NOT DISTINCT FROM $1 AND applies_to = $2",
             merchant_id,
             applies_to,
         )
         assert last is not None
         await db.execute(
-            "INSERT INTO split_rule (id, merchant_id, version, applies_to, allocation, legs_json, valid_from_at)"
+            "INSERT INTO split_rule (id, merchant_id, version, applies_to, allocation, legs_json,"
+            " valid_from_at)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7)",
             rule_id,
             merchant_id,

@@ -1,4 +1,5 @@
-"""Merchants and shops as rows. The terms a merchant sells on are plain values (rules.py) behind plain SQL."""
+"""Merchants and shops as rows. The terms a merchant sells on are plain values (rules.py) behind
+plain SQL."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from tortoise.models import Model
 
 
 class Merchant(Model):
-    """Who sells. `base_ccy` is what sales are settled in, `zone` an IANA name, `state` open or closed."""
+    """Who sells, settled in `base_ccy`; `zone` is an IANA name, `state` open or closed."""
 
     id = fields.UUIDField(primary_key=True)
     name = fields.CharField(max_length=120)
@@ -31,7 +32,7 @@ class Merchant(Model):
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A shop with what a sale needs to know of its merchant; `names` maps a language to the shop's name."""
+    """A shop with what a sale needs to know of its merchant; `names` are by language."""
 
     id: UUID
     merchant_id: UUID

@@ -11,7 +11,8 @@ from domain.core import clock, db
 from domain.merchants.models import Merchant, Shop
 from domain.merchants.rules import FeeSchedule, Plans, Scope, Speed
 
-# A changed term or a closed shop is seen everywhere within two seconds; a sale then costs no statement for it.
+# A changed term or a closed shop is seen everywhere within two seconds; a sale then costs no
+# statement for it.
 CACHE_S = 2.0
 CACHE_MAX = 10_000
 
@@ -23,14 +24,16 @@ _shops: dict[UUID | str, tuple[float, Shop]] = {}
 
 _PLANS = """
 SELECT m.id, m.base_ccy, s.speed, s.days, s.cutoff, s.zone, s.float_limit_minor,
-    r.id AS reserve_plan_id, r.kind AS reserve_kind, r.pct_bps AS reserve_bps, r.days AS reserve_days, f.fees
+    r.id AS reserve_plan_id, r.kind AS reserve_kind, r.pct_bps AS reserve_bps, r.days AS
+        reserve_days, f.fees
 FROM merchant m
 LEFT JOIN settlement_plan s ON s.merchant_id = m.id
 LEFT JOIN LATERAL (
     SELECT * FROM reserve_plan r WHERE r.merchant_id = m.id AND r.valid_from_at <= clock_timestamp()
     ORDER BY r.valid_from_at DESC LIMIT 1) r ON true
 LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(v.id, v.scope, v.version, v.ccy, v.pct_bps, v.fixed_minor, v.min_minor,
+    SELECT json_agg(json_build_array(v.id, v.scope, v.version, v.ccy, v.pct_bps, v.fixed_minor,
+        v.min_minor,
         v.max_minor)) AS fees
     FROM (
         SELECT DISTINCT ON (f.scope, f.ccy) f.* FROM fee_schedule f
@@ -89,7 +92,8 @@ def _seconds(at: time) -> int:
 
 
 _SHOP = """
-SELECT s.id, s.merchant_id, s.handle, s.name_json, s.theme_json, m.name, m.base_ccy, m.country, m.locale,
+SELECT s.id, s.merchant_id, s.handle, s.name_json, s.theme_json, m.name, m.base_ccy, m.country,
+    m.locale,
     m.state = 'open'
 FROM shop s JOIN merchant m ON m.id = s.merchant_id WHERE
 """

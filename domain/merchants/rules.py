@@ -1,6 +1,8 @@
-"""What a sale costs its merchant and on which terms the merchant is paid: fees, reserves, speeds, splits.
+"""What a sale costs its merchant and on which terms the merchant is paid: fees, reserves, speeds,
+splits.
 
-Source: MONEY.md sections 5 and 6. Every amount is in minor units of one currency, every cut rounds down.
+Source: MONEY.md sections 5 and 6. Every amount is in minor units of one currency, every cut rounds
+down.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ class HandleTaken(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class FeeSchedule:
-    """One version of a price: `pct_bps` of the amount plus `fixed_minor`, within `min_minor` and `max_minor`.
+    """One version of a price: `pct_bps` of the amount plus `fixed_minor`, within `min_minor` and
+    `max_minor`.
 
     `ccy` None serves every currency and has no fixed parts.
     """
@@ -135,7 +138,7 @@ class Plans:
     reserve_days: int = 0
 
     def schedule(self, ccy: str) -> FeeSchedule | None:
-        """The schedule for a sale in `ccy`: the merchant's own before the platform's, then the closer one."""
+        """The schedule for `ccy`: the merchant's own before the platform's, then the closer one."""
         fitting = [one for one in self.fees if one.ccy is None or one.ccy == ccy]
         if not fitting:
             return None
@@ -150,8 +153,9 @@ class Plans:
 def fee(amount: Money, schedule: FeeSchedule) -> int:
     """The fee on `amount` in its minor units.
 
-    The percentage rounds down, the fixed part is added, the sum is held within the schedule's bounds and never
-    exceeds the amount: 0 ≤ fee ≤ amount, monotone in the amount, recomputable from amount and version (L12, I10).
+    The percentage rounds down, the fixed part is added, the sum is held within the schedule's
+    bounds and never exceeds the amount: 0 ≤ fee ≤ amount, monotone in the amount, recomputable from
+    amount and version (L12, I10).
     """
     assert amount.minor >= 0, amount
     assert schedule.ccy in (None, amount.currency), (schedule, amount)
@@ -207,8 +211,8 @@ def check_reserve(kind: ReserveKind, pct_bps: int, days: int) -> None:
 def check_split(legs: Sequence[SplitLeg]) -> None:
     """Refuse a split that does not add up. Errors: InputInvalid with the path of the leg (J37).
 
-    With a remainder leg the shares stay within 10,000 bps; without one they are exactly 10,000 and nothing is
-    fixed, so that an amount always has an owner to its last unit.
+    With a remainder leg the shares stay within 10,000 bps; without one they are exactly 10,000 and
+    nothing is fixed, so that an amount always has an owner to its last unit.
     """
     if not 1 <= len(legs) <= LEGS_MAX:
         _raise([_wrong("legs", reason="count", min=1, max=LEGS_MAX)])
@@ -238,7 +242,7 @@ def check_split(legs: Sequence[SplitLeg]) -> None:
 
 
 def check_shop(handle: str, names: Mapping[str, str]) -> None:
-    """Refuse a handle that is no plain word of a URL, or a shop without a name. Errors: InputInvalid."""
+    """Refuse a handle that is no plain word of a URL, or no name. Errors: InputInvalid."""
     problems = []
     if not _HANDLE_MIN <= len(handle) <= _HANDLE_MAX or not _HANDLE.fullmatch(handle):
         problems.append(_wrong("handle", reason="handle"))

@@ -1,4 +1,5 @@
-"""Notifications: mails to buyers and merchants, one per event, made from the event log and sent by a port."""
+"""Notifications: mails to buyers and merchants, one per event, made from the event log and sent by
+a port."""
 
 from __future__ import annotations
 

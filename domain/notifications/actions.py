@@ -34,8 +34,10 @@ class TooSoon(DomainError):
 
 
 _INSERT = """
-INSERT INTO notification (id, merchant_id, order_id, sequence, template, audience, recipient, locale, facts_json)
-SELECT t.* FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[], $7::text[],
+INSERT INTO notification (id, merchant_id, order_id, sequence, template, audience, recipient,
+    locale, facts_json)
+SELECT t.* FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $5::text[], $6::text[],
+    $7::text[],
     $8::text[], $9::jsonb[])
     AS t(id, merchant_id, order_id, sequence, template, audience, recipient, locale, facts)
 WHERE t.template <> 'stock_low' OR NOT EXISTS (
@@ -47,10 +49,11 @@ ON CONFLICT DO NOTHING
 
 
 async def collect(*, limit: int = events.READ_MAX) -> int:
-    """Read the next stretch of the event log into mails owed; how many events were read, 0 at its end.
+    """Read the next stretch of the event log into mails owed; how many events were read, 0 at its
+    end.
 
-    Position and mails commit together: every event is told once, whoever runs this and however often. A
-    variant that runs low is told of once a day.
+    Position and mails commit together: every event is told once, whoever runs this and however
+    often. A variant that runs low is told of once a day.
     """
     async with db.transaction():
         read, position = await events.follow(READER, limit=limit)
@@ -107,15 +110,18 @@ WITH due AS MATERIALIZED (
 UPDATE notification n SET state = 'leased', fence = n.fence + 1, tries = n.tries + 1,
     lease_until = clock_timestamp() + make_interval(secs => $2)
 FROM due WHERE n.id = due.id
-RETURNING n.id, n.order_id, n.template, n.audience, n.recipient, n.locale, n.facts_json, n.round, n.fence,
+RETURNING n.id, n.order_id, n.template, n.audience, n.recipient, n.locale, n.facts_json, n.round,
+    n.fence,
     n.tries, n.created_at
 """
 
 _FINISH = """
 UPDATE notification n SET state = t.state, error = nullif(t.error, ''),
-    due_at = CASE WHEN t.state = 'ready' THEN clock_timestamp() + make_interval(secs => t.wait_s) ELSE n.due_at END,
+    due_at = CASE WHEN t.state = 'ready' THEN clock_timestamp() + make_interval(secs => t.wait_s)
+        ELSE n.due_at END,
     sent_at = CASE WHEN t.state = 'sent' THEN clock_timestamp() ELSE n.sent_at END
-FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[]) AS t(id, fence, state, error, wait_s)
+FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[]) AS t(id, fence, state,
+    error, wait_s)
 WHERE n.id = t.id AND n.state = 'leased' AND n.fence = t.fence
 """
 
@@ -123,9 +129,10 @@ WHERE n.id = t.id AND n.state = 'leased' AND n.fence = t.fence
 async def send_due(limit: int = SEND_MAX) -> int:
     """Send mails that are due; how many were claimed, 0 when nothing is due or nobody carries mail.
 
-    Claim, send and mark are three steps, and no transaction is open while the network is used. A worker killed
-    between "taken" and "marked" leaves a lease that runs out: the mail then goes out a second time under the
-    same Message-ID, which mail programs show once. Nothing else can send a mail twice.
+    Claim, send and mark are three steps, and no transaction is open while the network is used. A
+    worker killed between "taken" and "marked" leaves a lease that runs out: the mail then goes out
+    a second time under the same Message-ID, which mail programs show once. Nothing else can send a
+    mail twice.
     """
     carrier = notifiers.get(CARRIER)
     if carrier is None:
@@ -157,7 +164,7 @@ def _written(row: Any) -> Mail | None:
     """The mail, or None when it cannot be written: one broken template must not stop the others."""
     try:
         return _mail(row)
-    except Exception:  # noqa: BLE001 - reported below, and for this mail alone
+    except Exception:
         _log.exception("mail.unwritable", notification_id=str(row["id"]), template=row["template"])
         return None
 
@@ -181,7 +188,7 @@ def _mail(row: Any) -> Mail:
 
 
 def _link(row: Any) -> str:
-    """Where the reader looks at the order. The key stands behind `#`: servers and referrers never see it."""
+    """Where the reader looks at the order. Behind `#` no server or referrer sees the key."""
     public_id = ids.encode("ord", row["order_id"])
     if row["audience"] == rules.Audience.MERCHANT:
         return f"{settings().public_url}/console/orders/{public_id}"
@@ -225,13 +232,14 @@ async def resend(
 ) -> int:
     """Send the buyer a mail of an order again (E14), under a new Message-ID; how many mails.
 
-    Audited in the same transaction. Asked twice within a minute it is sent once. Errors: TooSoon; 0 when there
-    never was such a mail.
+    Audited in the same transaction. Asked twice within a minute it is sent once. Errors: TooSoon; 0
+    when there never was such a mail.
     """
     async with db.transaction():
         rows = await db.fetch(
             "UPDATE notification SET state = 'ready', round = round + 1, tries = 0, error = NULL,"
-            " due_at = clock_timestamp() WHERE order_id = $1 AND template = $2 AND audience = 'buyer'"
+            " due_at = clock_timestamp() WHERE order_id = $1 AND template = $2 AND audience ="
+            " 'buyer'"
             " AND (state = 'failed' OR (state = 'sent'"
             " AND sent_at < clock_timestamp() - make_interval(secs => $3)))"
             " RETURNING id, merchant_id, round",
@@ -241,14 +249,16 @@ async def resend(
         )
         if not rows:
             if await db.value(
-                "SELECT 1 FROM notification WHERE order_id = $1 AND template = $2 AND audience = 'buyer'",
+                "SELECT 1 FROM notification WHERE order_id = $1 AND template = $2 AND audience ="
+                " 'buyer'",
                 order_id,
                 str(template),
             ):
                 raise TooSoon()
             return 0
         await db.execute(
-            "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json, request_id)"
+            "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id,"
+            " facts_json, request_id)"
             " VALUES ($1, $2, $3, 'mail.resend', $4, $5, $6)",
             rows[0]["merchant_id"],
             actor_kind,

@@ -10,7 +10,8 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One finished mail. Addresses are ASCII, `subject` is one line, `message_id` is without brackets.
+    """One finished mail. Addresses are ASCII, `subject` is one line, `message_id` is without
+    brackets.
 
     `name` is unique and sorts by age; the same mail sent twice carries the same `message_id`.
     """

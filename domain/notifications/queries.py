@@ -12,10 +12,13 @@ from domain.notifications.rules import ITEMS_MAX, Subject
 
 # Rows of `orders` and `merchants` are read as they are; nothing is decided about them here.
 _SUBJECTS = """
-SELECT o.id, o.merchant_id, o.number, o.email, o.locale, o.status, o.total_minor, o.ccy, s.name_json,
+SELECT o.id, o.merchant_id, o.number, o.email, o.locale, o.status, o.total_minor, o.ccy,
+    s.name_json,
     m.name AS merchant, m.locale AS merchant_locale, m.contact_email,
-    ARRAY(SELECT l.title FROM order_line l WHERE l.order_id = o.id ORDER BY l.position LIMIT $2) AS titles,
-    ARRAY(SELECT l.quantity FROM order_line l WHERE l.order_id = o.id ORDER BY l.position LIMIT $2) AS quantities
+    ARRAY(SELECT l.title FROM order_line l WHERE l.order_id = o.id ORDER BY l.position LIMIT $2)
+        AS titles,
+    ARRAY(SELECT l.quantity FROM order_line l WHERE l.order_id = o.id ORDER BY l.position LIMIT
+        $2) AS quantities
 FROM orders o JOIN merchant m ON m.id = o.merchant_id LEFT JOIN shop s ON s.id = o.shop_id
 WHERE o.id = ANY($1)
 """
@@ -47,6 +50,7 @@ async def waiting() -> int:
     """How many mails are due and not sent yet; a gauge."""
     return int(
         await db.value(
-            "SELECT count(*) FROM notification WHERE state = 'ready' AND due_at <= clock_timestamp()"
+            "SELECT count(*) FROM notification WHERE state = 'ready' AND due_at <="
+            " clock_timestamp()"
         )
     )

@@ -42,7 +42,8 @@ class Template(StrEnum):
 
 _B, _M, _T = Audience.BUYER, Audience.MERCHANT, Template
 
-# The one table of who hears of what. A refund is told when its money is on the way, in parts as it goes.
+# The one table of who hears of what. A refund is told when its money is on the way, in parts as it
+# goes.
 MAILS: Mapping[str, tuple[tuple[Template, Audience], ...]] = {
     "order.paid": ((_T.PAID, _B), (_T.SALE, _M)),
     "order.delivered": ((_T.DELIVERED, _B),),
@@ -182,7 +183,7 @@ def _html(
     link: str | None,
     foot: str,
 ) -> str:
-    """No styles, images or scripts: every mail program shows it, nothing is loaded, nobody is tracked."""
+    """No styles, images or scripts: every mail program shows it, and nobody is tracked."""
     quote = html.escape
     parts = [f"<p>{quote(paragraph)}</p>" for paragraph in paragraphs]
     if items:
@@ -190,20 +191,21 @@ def _html(
     if link:
         parts.append(f'<p><a href="{quote(link)}">{quote(action)}</a></p>')
     return (
-        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><title>{quote(subject)}</title>'
-        f"</head><body>{''.join(parts)}<hr><p><small>{quote(foot)}</small></p></body></html>\n"
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
+        f"<title>{quote(subject)}</title></head><body>{''.join(parts)}<hr>"
+        f"<p><small>{quote(foot)}</small></p></body></html>\n"
     )
 
 
 def one_line(text: str) -> str:
-    """Text that cannot forge a header or turn the line around: control and format characters become spaces."""
+    """Text that cannot forge a header or turn a line around: no control or format characters."""
     if text.isprintable():
         return text.strip()
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def message_id(notification_id: UUID, round_: int, sender: str) -> str:
-    """The same for every try of one mail, so that a mail sent twice is shown once; a new one when asked again."""
+    """The same for every try of a mail: one sent twice is shown once; new when asked again."""
     domain = sender.rpartition("@")[2].strip("> ") or "localhost"
     return f"{notification_id.hex}.{round_}@{domain}"
 

@@ -158,8 +158,8 @@ async def move(
     held.event_seq += 1
     held.version += 1
     touched = await db.execute(
-        "UPDATE orders SET status = $2, event_seq = $3, version = $4,"
-        " delivered_at = CASE WHEN $2 = 'delivered' THEN coalesce(delivered_at, clock_timestamp())"
+        "UPDATE orders SET status = $2::text, event_seq = $3, version = $4,"
+        " delivered_at = CASE WHEN $2::text = 'delivered' THEN coalesce(delivered_at, clock_timestamp())"
         " ELSE delivered_at END WHERE id = $1 AND status = $5",
         held.id,
         target,

@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from domain.core import db
-from domain.orders.models import COLUMNS, Order, order
+from domain.orders.models import COLUMNS, Line, Order, order
+from domain.payments.rules import LIVE
 
 # Each part is one JSON sub-select: rows of other nouns read as they are, decided by nobody here.
 _PARTS = {
@@ -48,6 +49,19 @@ class OrderView:
 
     order: Order
     parts: dict[str, list[list[Any]]] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[Line]:
+        """The part "lines" as rows; it must have been asked for."""
+        return [
+            Line(UUID(row[0]), self.order.id, row[1], UUID(row[2]), *row[3:])
+            for row in self.parts["lines"]
+        ]
+
+    @property
+    def live_attempt_id(self) -> UUID | None:
+        """The attempt that may still take money, of the part "payments"."""
+        return next((UUID(row[0]) for row in self.parts["payments"] if row[1] in LIVE), None)
 
 
 @lru_cache(maxsize=64)

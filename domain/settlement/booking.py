@@ -79,10 +79,8 @@ async def book(bookings: Sequence[Booking], *, lane: int) -> None:
     rows = _Rows()
     for journal, one in zip(journals, moving, strict=True):
         _post(one, journal, plans[one.capture.merchant_id], accounts, debts, rows)
-    await ledger.write(rows.lines, locked)
-    await ledger.move(rows.lines, locked)
+    await ledger.write(rows.lines, lane=lane)
     await _store(rows)
-    await ledger.promise_seal()
 
 
 def _draft(journal: UUID, one: Booking) -> JournalDraft:
@@ -143,7 +141,8 @@ def _post(
         sources.append(accounts[key_of("provider_fee", capture)])
         targets.append(accounts[key_of("provider_clearing", capture)])
         minors.append(cost)
-    rows.lines.add(journal, capture.ccy, sources, targets, minors)
+    for legs in zip(sources, targets, minors, strict=True):
+        rows.lines.add(journal, *legs, capture.ccy)
 
 
 def _split(

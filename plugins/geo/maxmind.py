@@ -20,8 +20,6 @@ import maxminddb
 import structlog
 
 from domain.core import clock
-from domain.core.settings import Settings
-from domain.geo.ports import locators
 
 CHECK_EVERY_S = 3.0
 KEEP_COPIES = 2
@@ -150,8 +148,3 @@ def _forget_old(cache: Path) -> None:
     copies = sorted(cache.glob("geoip-[0-9]*.mmdb"), key=lambda path: path.stat().st_mtime_ns)
     for path in copies[:-KEEP_COPIES]:
         path.unlink(missing_ok=True)
-
-
-def install(settings: Settings) -> None:
-    """Make this the locator of the process."""
-    locators[MaxMind.name] = MaxMind(settings.geoip_db, settings.data_dir / "cache")

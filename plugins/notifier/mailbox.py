@@ -1,4 +1,5 @@
-"""The development mailbox: every mail is a file in a folder, the oldest make room for the newest."""
+"""The development mailbox: every mail is a file in a folder, the oldest make room for the
+newest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A mail as bytes on the wire: MIME with a plain and an HTML part, written by hand because it is ten times faster."""
+"""A mail as bytes on the wire: MIME with a plain and an HTML part, written by hand because it is
+ten times faster."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ _LINE = 76
 
 
 def compose(mail: Mail) -> bytes:
-    """The message (RFC 5322, RFC 2046) with CRLF ends; parts are base64, so no line is long and no byte is odd."""
+    """The message (RFC 5322, RFC 2046); parts are base64: no line is long, no byte is odd."""
     boundary = f"=_{mail.message_id.partition('@')[0]}"  # "=_" cannot occur in base64
     head = (
         f"From: {_sender(mail.sender)}\r\n"

@@ -1,4 +1,5 @@
-"""Mail by SMTP: one connection per batch, one answer per mail, never an exception for the network."""
+"""Mail by SMTP: one connection per batch, one answer per mail, never an exception for the
+network."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ _START_TLS = {"required": True, "optional": None, "off": False}
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Smtp:
-    """An SMTP server. `start_tls` True demands it, None takes it when offered; never shown in logs."""
+    """An SMTP server. `start_tls` True demands it, None takes it when offered."""
 
     host: str
     port: int
@@ -45,7 +46,7 @@ class Smtp:
         return f"Smtp({self.host}:{self.port})"
 
     async def send(self, mails: Sequence[Mail]) -> list[Answer]:
-        """Hand the mails to the server one after the other; what it did not take in time comes later."""
+        """Hand the mails over one after the other; what is not taken in time comes later."""
         answers: list[Answer] = []
         client: SMTP | None = None
         connections = 0
@@ -128,8 +129,8 @@ async def _hang_up(client: SMTP) -> None:
 def parse(url: str) -> Smtp:
     """The server of KAMI_SMTP_URL.
 
-    `smtp://user:password@host:587` (STARTTLS demanded with a password, taken when offered without; `?tls=required`,
-    `optional` or `off` says otherwise) or `smtps://…:465`. Errors: SettingsWrong.
+    `smtp://user:password@host:587` (STARTTLS demanded with a password, taken when offered without;
+    `?tls=required`, `optional` or `off` says otherwise) or `smtps://…:465`. Errors: SettingsWrong.
     """
     parts = urlsplit(url)
     try:

@@ -52,11 +52,19 @@ class NotOverGet(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """A finished response. `code` is that of the refusal when nothing was executed, None otherwise."""
+    """A finished response. `code` and `errors` are those of the refusal when nothing was executed."""
 
     body: bytes
     code: str | None = None
     retry_after_s: int | None = None
+    errors: list[dict[str, Any]] | None = None
+
+
+def refused(errors: list[dict[str, Any]]) -> Answer:
+    """The answer that holds nothing but `errors`, already formatted."""
+    extensions = errors[0]["extensions"]
+    code = extensions["code"]
+    return Answer(orjson.dumps({"errors": errors}), code, extensions.get("retryAfter"), errors)
 
 
 @dataclass(slots=True)
@@ -140,11 +148,9 @@ class Door:
             errors = masking.before(error.errors, error.code, context)
         else:
             errors = [masking.refusal(error, context)]
-        extensions = errors[0]["extensions"]
-        code = extensions["code"]
-        if code == "PERSISTED_QUERY_NOT_FOUND":
+        if errors[0]["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND":
             errors[0]["message"] = "PersistedQueryNotFound"  # the text that clients look for
-        return Answer(orjson.dumps({"errors": errors}), code, extensions.get("retryAfter"))
+        return refused(errors)
 
     async def prepare(self, asked: Asked, context: Context) -> Ready:
         """Everything up to the price. Errors: Refused, DomainError."""
@@ -156,9 +162,7 @@ class Door:
         variables = self._coerce(operation, asked)
         if operation.context_node is not None and self._in_context is not None:
             given = get_directive_values(self._in_context, operation.node, variables) or {}
-            context.asked_country = given.get("country")
-            context.asked_language = given.get("language")
-            context.place_ = None
+            context.ask(given.get("country"), given.get("language"))
         bill = operation.bill
         cost = bill.fixed if bill.is_fixed else bill.asked(variables.coerced)
         if cost > COST_MAX:
@@ -244,7 +248,7 @@ class Door:
         response: dict[str, Any] = {"data": data}
         if result.errors:
             response["errors"] = masking.during(result.errors, context)
-        place = context.place
+        market = context.market
         extensions: dict[str, Any] = {
             "cost": {
                 "requestedQueryCost": ready.cost,
@@ -252,10 +256,10 @@ class Door:
                 "throttleStatus": level.status(),
             },
             "context": {
-                "country": place.country,
-                "currency": place.currency,
-                "language": place.language,
-                "source": place.source,
+                "country": market.country,
+                "currency": market.currency,
+                "language": market.language,
+                "source": market.source.name,
             },
         }
         if context.is_replayed:

@@ -19,7 +19,6 @@ from graphql import (
     GraphQLNonNull,
     GraphQLObjectType,
     GraphQLOutputType,
-    GraphQLResolveInfo,
     GraphQLSchema,
     GraphQLString,
     OperationType,
@@ -152,27 +151,24 @@ class DoorExecutor(Executor[None]):
         field_nodes: list[FieldNode],
         parent_type: GraphQLObjectType,
         path: Path,
-    ) -> GraphQLResolveInfo:
+    ) -> Any:
         """What strawberry's Info stands on."""
-        return cast(
-            GraphQLResolveInfo,
-            ResolveInfo(
-                field_nodes[0].name.value,
-                field_nodes,
-                field_def.type,
-                parent_type,
-                path,
-                self.schema,
-                self.fragment_definitions,
-                self.root_value,
-                self.operation,
-                self.variable_values.coerced,
-                self.context_value,
-                cast(Any, self.is_awaitable),
-                self.abort_signal,
-                self.async_helpers,
-                cast(Any, None),
-            ),
+        return ResolveInfo(
+            field_nodes[0].name.value,
+            field_nodes,
+            field_def.type,
+            parent_type,
+            path,
+            self.schema,
+            self.fragment_definitions,
+            self.root_value,
+            self.operation,
+            self.variable_values.coerced,
+            self.context_value,
+            cast(Any, self.is_awaitable),
+            self.abort_signal,
+            self.async_helpers,
+            cast(Any, None),
         )
 
     def _plan(self, type_: GraphQLObjectType, group: FieldDetailsList | None) -> Plan:
@@ -218,7 +214,9 @@ class DoorExecutor(Executor[None]):
         except GraphQLError as error:
             self.collected_errors.add(error, None)
             return self.build_response(None)
-        return self._respond(data) if self.is_awaitable(data) else self.build_response(data)
+        if self.is_awaitable(data):
+            return self._respond(data)
+        return self.build_response(cast("dict[str, Any]", data))
 
     async def _respond(self, data: Awaitable[dict[str, Any]]) -> Any:
         try:
@@ -258,7 +256,7 @@ class DoorExecutor(Executor[None]):
                             if value is not None:
                                 results[name] = value
                                 continue
-                    except Exception:  # noqa: S110  (the long way meets it again and reports it)
+                    except Exception:
                         pass
                 self.long_ways += 1
                 value = self.execute_field(
@@ -288,7 +286,7 @@ class DoorExecutor(Executor[None]):
         self,
         return_type: Any,
         field_details_list: FieldDetailsList,
-        info: GraphQLResolveInfo,
+        info: Any,
         path: Path,
         result: Any,
         position_context: None,
@@ -304,7 +302,7 @@ class DoorExecutor(Executor[None]):
         self,
         return_type: GraphQLObjectType,
         field_details_list: FieldDetailsList,
-        info: GraphQLResolveInfo,
+        info: Any,
         path: Path,
         result: Any,
         position_context: None,

@@ -17,7 +17,7 @@ from domain.core.errors import DomainError, Unavailable
 from resolvers.context import Context
 from server.graphql import masking, request
 from server.graphql.decode import Malformed, decode
-from server.graphql.door import Answer, Door, NotOverGet
+from server.graphql.door import Answer, Door, NotOverGet, refused
 from server.graphql.limits import BODY_MAX_BYTES
 from server.graphql.request import Asked, Headers
 
@@ -43,7 +43,9 @@ _COMMON = [
 class Stop(Exception):
     """The request ends here with an HTTP status of its own."""
 
-    def __init__(self, status: int, reason: str, code: str = "BAD_USER_INPUT", allow: str = "") -> None:
+    def __init__(
+        self, status: int, reason: str, code: str = "BAD_USER_INPUT", allow: str = ""
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
@@ -64,7 +66,7 @@ class Http:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = request.headers(scope["headers"])
-        context = context_of(scope, headers, is_open=self.door.is_open)
+        context = context_of(scope, headers)
         kind = JSON
         try:
             check_version(headers)
@@ -99,8 +101,7 @@ class Http:
         except OSError as error:
             return self.door.refuse(_late(error), context)
         except Exception as error:  # the last net: nothing leaves the door unmasked
-            shown = masking.internal(error, context)
-            return Answer(orjson.dumps({"errors": [shown]}), masking.INTERNAL)
+            return refused([masking.internal(error, context)])
 
     def _allowed(self) -> str:
         return "GET, POST"
@@ -134,22 +135,15 @@ def _late(error: Exception) -> Unavailable:
     return late
 
 
-def context_of(scope: Scope, headers: Headers, *, is_open: bool) -> Context:
+def context_of(scope: Scope, headers: Headers) -> Context:
     """The context of one request. The address is the server's view of the peer, behind listed proxies only."""
     client = scope.get("client")
-    query = b""
-    if is_open:
-        query = scope.get("query_string", b"")
     return Context(
         request_id=request.request_id(headers),
         address=client[0] if client else None,
         accept_language=request.text(headers, b"accept-language"),
         user_agent=request.text(headers, b"user-agent"),
-        seems_from=(
-            request.seems_from(headers, dict(parse_qsl(query.decode("latin-1"))))
-            if is_open and (b"x-kami-from" in headers or b"from=" in query)
-            else None
-        ),
+        seems_from=request.seems_from(headers, scope.get("query_string", b"")),
     )
 
 

@@ -27,6 +27,11 @@ HEARTBEAT_S = 12.0
 
 BUCKETS_MAX = 50_000
 
+# An ASGI extension of `server.sockets`: ends a connection whose client does not read, which ASGI alone cannot.
+CUT = "kami.cut"
+# Set by an open event stream, so that a server that stops ends it at once.
+STREAM = "kami.stream"
+
 
 @dataclass(frozen=True, slots=True)
 class Size:

@@ -105,9 +105,10 @@ def before(errors: Sequence[GraphQLError], code: str, context: Context) -> list[
 
 def _is_number(error: GraphQLError) -> bool:
     """A number literal that does not fit Int: the value is wrong, not the document."""
+    nodes = error.nodes or []
     return (
-        bool(error.nodes)
-        and isinstance(error.nodes[0], IntValueNode | FloatValueNode)
+        bool(nodes)
+        and isinstance(nodes[0], IntValueNode | FloatValueNode)
         and error.message.startswith("Int cannot represent")
     )
 

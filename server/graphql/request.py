@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 from domain.core import ids
 from server.graphql.decode import Malformed
@@ -16,7 +17,6 @@ SESSION_COOKIE = "kami_session"
 TOKEN_MAX = 8_192
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
-_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -113,7 +113,9 @@ def cookie_token(found: Headers) -> str | None:
     return None
 
 
-def seems_from(found: Headers, query: Mapping[str, str]) -> str | None:
-    """Development only: the country to look like, from `?from=HK` or `X-Kami-From: HK`."""
-    given = query.get("from") or text(found, b"x-kami-from")
-    return given if given is not None and _COUNTRY.fullmatch(given) else None
+def seems_from(found: Headers, query: bytes) -> str | None:
+    """The country to look like, from `?from=HK` or `X-Kami-From: HK`; `geo.locate` heeds it in development only."""
+    given = text(found, b"x-kami-from")
+    if given is None and b"from=" in query:
+        given = dict(parse_qsl(query.decode("latin-1"))).get("from")
+    return given

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from graphql import GraphQLError, OperationType, located_error
 from graphql.execution.values import get_argument_values
 from graphql.pyutils import Path
@@ -17,13 +16,11 @@ from resolvers.context import Context
 from schema.field import check
 from server.graphql import masking
 from server.graphql.documents import Refused
-from server.graphql.door import Answer, Door, Ready
+from server.graphql.door import Answer, Door, Ready, refused
 from server.graphql.executor import DoorExecutor
 from server.graphql.request import Asked
 
 RESUME = "after"
-# Frames that tell nothing new cost nothing.
-FREE = frozenset({"StreamHeartbeat"})
 
 
 @dataclass(slots=True)
@@ -55,9 +52,10 @@ class Stream:
         payload = await anext(self.source)
         await self.door.readmit(self.context)
         cursor = getattr(payload, "cursor", None) or getattr(payload, "resume_cursor", None)
-        return Frame(await self._body(payload), cursor)
+        # A frame without a place in the log tells nothing new and costs nothing.
+        return Frame(await self._body(payload, is_beat=cursor is None), cursor)
 
-    async def _body(self, payload: Any) -> bytes:
+    async def _body(self, payload: Any, *, is_beat: bool) -> bytes:
         operation = self.ready.operation
         kept = operation.last_event
         if kept is not None and kept[0] is payload:
@@ -75,7 +73,7 @@ class Stream:
         response: dict[str, Any] = {"data": result.data}
         if result.errors:
             response["errors"] = masking.during(result.errors, context)
-        if type(payload).__name__ not in FREE:
+        if not is_beat:
             await self.door.buckets.settle(context.bucket, max(1, self.ready.cost))
         body = self.door.dump(response, context)
         # Nothing but attributes of the event was read: every other subscriber gets the same bytes.
@@ -97,16 +95,14 @@ async def watch(door: Door, asked: Asked, context: Context) -> Stream | Answer:
     except (Refused, DomainError) as error:
         return door.refuse(error, context)
     if ready.operation.kind is not OperationType.SUBSCRIPTION:
-        return await door.answer(asked, context)
+        return await door.run(ready, context)
     try:
-        level = await door.buckets.take(context.bucket, ready.cost)
-        if level.retry_after_s is not None:
-            return door.refuse(door.throttled(level), context)
+        await door.charge(ready, context)
         return Stream(door, ready, context, await _source(door, ready, context))
-    except (Unauthenticated, NotFound) as error:
+    except DomainError as error:
         return door.refuse(error, context)
     except GraphQLError as error:
-        return Answer(orjson.dumps({"errors": masking.during([error], context)}), "REFUSED")
+        return refused(masking.during([error], context))
 
 
 async def _source(door: Door, ready: Ready, context: Context) -> AsyncIterator[Any]:
@@ -118,7 +114,8 @@ async def _source(door: Door, ready: Ready, context: Context) -> AsyncIterator[A
     (name, details), *_ = plan.fields.items()
     nodes = [one.node for one in details]
     field = door.schema.get_field(root, nodes[0].name.value)
-    assert field is not None and field.subscribe is not None
+    assert field is not None
+    assert field.subscribe is not None
     declared = field.extensions.get("strawberry-definition")
     check(declared.metadata["who"] if declared is not None else frozenset(), context.viewer)
     path = Path(None, name, root.name)
@@ -138,4 +135,3 @@ async def _source(door: Door, ready: Ready, context: Context) -> AsyncIterator[A
 def failure(error: Exception, context: Context) -> list[dict[str, Any]]:
     """The errors of a stream whose source gave up."""
     return masking.during([GraphQLError(str(error), original_error=error)], context)
-

@@ -6,6 +6,7 @@ are also kept in a bounded cache; never hold one across an `await`, ask for it a
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -94,6 +95,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # return addresses open orders
         self._sql = sqlite3.connect(path, isolation_level=None, timeout=0.5)
         try:
             self._sql.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from domain import merchants
-from domain.core import clock, db as core
+from domain.core import clock
+from domain.core import db as core
 from domain.core.errors import InputInvalid, NotFound
 from domain.core.money import Money
 from domain.merchants import (
@@ -235,7 +236,8 @@ async def test_a_reserve_ends_with_a_plan_of_nothing(db: None) -> None:
 
 async def test_the_database_refuses_what_the_rules_refuse(db: None) -> None:
     insert = (
-        "INSERT INTO fee_schedule (id, scope, payer, ccy, version, pct_bps, min_minor, max_minor, valid_from_at)"
+        "INSERT INTO fee_schedule (id, scope, payer, ccy, version, pct_bps, min_minor, max_minor,"
+        " valid_from_at)"
         " VALUES ($1, 'platform', 'merchant', 'USD', 1, $2, $3, $4, clock_timestamp())"
     )
     for bps, low, high in ((10_001, 0, None), (0, 5, 4), (-1, 0, None)):

@@ -6,7 +6,8 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.core.errors import InputInvalid
 from domain.core.money import Money

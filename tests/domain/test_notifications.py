@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 
 from domain import merchants, notifications
-from domain.core import db as core, events, ids, vault
+from domain.core import db as core
+from domain.core import events, ids, vault
 from domain.core.events import Event
 from domain.notifications import Template, TooSoon, actions, ports
 from domain.notifications.ports import Answer, Mail, Outcome
@@ -61,7 +62,8 @@ async def order(
 ) -> UUID:
     order_id = ids.uuid7()
     await core.execute(
-        "INSERT INTO orders (id, number, merchant_id, shop_id, lane, email, email_hash, address_hash, country,"
+        "INSERT INTO orders (id, number, merchant_id, shop_id, lane, email, email_hash,"
+        " address_hash, country,"
         " locale, total_minor, ccy, settle_ccy, status, expires_at)"
         " VALUES ($1, $2, $3, $4, 0, $5, '', '', 'JP', $6, 1990, 'USD', 'USD', $7,"
         " clock_timestamp() + interval '1 hour')",
@@ -73,7 +75,8 @@ async def order(
         status,
     )
     await core.execute(
-        "INSERT INTO order_line (id, order_id, merchant_id, position, variant_id, delivery, title, quantity,"
+        "INSERT INTO order_line (id, order_id, merchant_id, position, variant_id, delivery,"
+        " title, quantity,"
         " unit_minor, total_minor) VALUES ($1, $2, $3, 0, $1, 'stock', 'スターコイン', 2, 995, 1990)",
         ids.uuid7(),
         order_id,
@@ -275,7 +278,8 @@ async def test_a_mail_that_kills_its_senders_fails_in_the_end(db: None) -> None:
     await happened(at, await order(at), "order.delivered")
     await collected()
     await core.execute(
-        "UPDATE notification SET state = 'leased', tries = 8, lease_until = clock_timestamp() - interval '1 s'"
+        "UPDATE notification SET state = 'leased', tries = 8, lease_until = clock_timestamp() -"
+        " interval '1 s'"
     )
 
     assert await notifications.sweep() == 1

@@ -124,7 +124,8 @@ def test_a_mail_reads_well() -> None:
     assert written.subject == "Your goods are ready: order K261122-7F3K9QZ2AB"
     assert written.text == (
         "Thank you. Your payment of $19.90 has arrived, and your goods from Lantern are ready.\n\n"
-        "You will find them on the page of your order K261122-7F3K9QZ2AB. Anyone who has the link below can open"
+        "You will find them on the page of your order K261122-7F3K9QZ2AB. Anyone who has the link"
+        " below can open"
         " that page, so keep it to yourself.\n\n"
         "2 × Star Coins 500\n\n"
         f"Open your order\n{LINK}\n\n"

@@ -1,4 +1,5 @@
-"""A small SMTP server for tests: real sockets, remembers what it took, refuses what it is told to."""
+"""A small SMTP server for tests: real sockets, remembers what it took, refuses what it is told
+to."""
 
 from __future__ import annotations
 

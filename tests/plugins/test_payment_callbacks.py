@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from domain.core import clock
 from domain.payments.ports import CallbackRefused
 from tests.plugins.worlds import PROOFS, Proofs, encode
 
-ALMOST_RIGHT = {
+ALMOST_RIGHT: dict[str, Callable[[str], str]] = {
     "upper case": lambda right: right.upper(),
     "blank after": lambda right: right + " ",
     "blank before": lambda right: " " + right,
@@ -35,7 +35,7 @@ ALMOST_RIGHT = {
     "probe": lambda right: "WECHATPAY/SIGNTEST/" + right,
     "twice": lambda right: f"{right}, {right}",
 }
-AMBIGUOUS = {
+AMBIGUOUS: dict[str, Callable[[bytes], bytes]] = {
     "BOM": lambda body: b"\xef\xbb\xbf" + body,
     "duplicate key": lambda body: body[:-1] + b', "status": "captured"}',
     "duplicate key inside": lambda body: body.replace(b'"value":', b'"value": "1.00", "value":'),
@@ -222,12 +222,12 @@ def test_a16_bytes_other_than_those_signed_are_401(proofs: Proofs) -> None:
         assert refusal(proofs, headers, other)[0] == 401
 
 
-def test_a16_gzip_is_400_however_it_is_signed(proofs: Proofs) -> None:
-    packed = gzip.compress(encode(proofs.statement()))
+@pytest.mark.parametrize("encoding", ["gzip", "br", "", "identity, gzip"])
+def test_a16_encoded_body_is_400_however_it_is_signed(proofs: Proofs, encoding: str) -> None:
+    for body in (gzip.compress(encode(proofs.statement())), encode(proofs.statement())):
+        headers = proofs.signed(body) | {"content-encoding": encoding}
 
-    headers = proofs.signed(packed) | {"content-encoding": "gzip"}
-
-    assert refusal(proofs, headers, packed)[0] == 400
+        assert refusal(proofs, headers, body)[0] == 400
 
 
 @pytest.mark.parametrize("kind", AMBIGUOUS)

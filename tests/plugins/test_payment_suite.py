@@ -352,6 +352,32 @@ async def test_h43_monstrous_answer_is_bounded_and_unknown(world: World, reply: 
         assert time.monotonic() - started < 1.5
 
 
+async def test_answer_is_believed_only_about_what_was_asked(world: World) -> None:
+    asked = reference()
+    answers = {
+        "right": (world.captured(asked), ChargeState.CAPTURED),
+        "padded": (world.captured(asked) + b" " * 70_000, ChargeState.UNKNOWN),
+        "other reference": (world.captured(reference()), ChargeState.UNKNOWN),
+        "other account": (world.captured(asked, account="other"), ChargeState.UNKNOWN),
+        "unknown status": (world.captured(asked, status="paid"), ChargeState.UNKNOWN),
+        "no amount": (world.captured(asked, captured=None), ChargeState.UNKNOWN),
+    }
+    for name, (body, state) in answers.items():
+        async with world.misbehaving(Reply(200, body)) as provider:
+            found = await provider.query(account=world.account, reference=asked)
+
+            assert (name, found.state) == (name, state)
+
+
+async def test_redirect_is_never_followed(world: World) -> None:
+    elsewhere = ((b"location", f"{world.shop.url}/elsewhere".encode()),)
+    for status in (301, 302, 307, 308):
+        async with world.misbehaving(Reply(status, b"", headers=elsewhere)) as provider:
+            assert set(await everything(world, provider)) == {"unknown"}
+
+    assert world.shop.received == []
+
+
 async def test_k18_hanging_provider_costs_only_its_own_callers(world: World) -> None:
     order: list[str] = []
 

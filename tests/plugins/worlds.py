@@ -95,6 +95,10 @@ class World(Protocol):
         """A refund that had succeeded comes back."""
         ...
 
+    def captured(self, reference: str, **changes: Any) -> bytes:
+        """The provider's answer to a query of a captured payment, right unless changed."""
+        ...
+
     def misbehaving(self, reply: Reply) -> AbstractAsyncContextManager[Provider]:
         """The adapter before a provider that answers every request with `reply`."""
         ...
@@ -111,8 +115,8 @@ class SandboxProofs:
     other_account = "other"
     secret_setting = "KAMI_SANDBOX_SECRET"
     signature = "sandbox-signature"
-    signed_headers = ("sandbox-signature", "sandbox-timestamp", "sandbox-event-id")
-    needed_headers = ("content-type", "sandbox-timestamp", "sandbox-event-id")
+    signed_headers: tuple[str, ...] = ("sandbox-signature", "sandbox-timestamp", "sandbox-event-id")
+    needed_headers: tuple[str, ...] = ("content-type", "sandbox-timestamp", "sandbox-event-id")
 
     def __init__(self) -> None:
         self.provider: Provider = Sandbox(base_url="http://127.0.0.1:9", secret=SECRET)
@@ -167,6 +171,19 @@ class SandboxWorld:
     async def fail_refund(self, reference: str) -> None:
         """The provider's test switch."""
         await self.sandbox.do_refund(reference, "fail")
+
+    def captured(self, reference: str, **changes: Any) -> bytes:
+        """19.90 USD, as in docs/guides/sandbox.md."""
+        taken = {"value": "19.90", "currency": "USD"}
+        answer = {
+            "account": self.account,
+            "reference": reference,
+            "payment_id": "sbx_1",
+            "status": "captured",
+            "amount": taken,
+            "captured": taken,
+        }
+        return encode(answer | changes)
 
     @contextlib.asynccontextmanager
     async def misbehaving(self, reply: Reply) -> AsyncIterator[Provider]:

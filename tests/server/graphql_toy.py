@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field as row_field
+from dataclasses import dataclass
+from dataclasses import field as row_field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -12,7 +13,8 @@ from uuid import UUID
 import strawberry
 
 from domain.core import ids
-from domain.core.errors import DomainError, FieldInvalid, InputInvalid, NotFound as NoSuch
+from domain.core.errors import DomainError, FieldInvalid, InputInvalid
+from domain.core.errors import NotFound as NoSuch
 from domain.core.money import Money as CoreMoney
 from resolvers import page as pages
 from resolvers.context import Asked
@@ -58,7 +60,9 @@ class ToyRow:
 
 def make(no: int) -> ToyRow:
     """The toy with this number."""
-    return ToyRow(UUID(int=(7 << 76) | (2 << 62) | no), no, f"Toy {no}", CoreMoney(1990 + no, "USD"))
+    return ToyRow(
+        UUID(int=(7 << 76) | (2 << 62) | no), no, f"Toy {no}", CoreMoney(1990 + no, "USD")
+    )
 
 
 STORE = {no: make(no) for no in range(1, 251)}
@@ -222,8 +226,9 @@ def _secret(info: Asked) -> str:
 
 
 def _here(info: Asked) -> str:
-    place = info.context.place
-    return f"{place.country} {place.currency} {place.language} {place.source} {info.context.address}"
+    market = info.context.market
+    words = (market.country, market.currency, market.language, market.source.name)
+    return " ".join([*words, str(info.context.address)])
 
 
 def _echo(
@@ -234,8 +239,15 @@ def _echo(
     country: CountryCode | None = None,
     language: LanguageCode | None = None,
     json: JSON | None = None,
-) -> JSON:
-    return [text, None if big is None else str(big), None if at is None else at.isoformat(), country, language, json]
+) -> Any:
+    return [
+        text,
+        None if big is None else str(big),
+        None if at is None else at.isoformat(),
+        country,
+        language,
+        json,
+    ]
 
 
 @strawberry.type

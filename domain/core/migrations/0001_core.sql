@@ -113,6 +113,12 @@ BEGIN
         IF to_regclass(name) IS NULL THEN
             EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)',
                 name, parent, lower_on, (lower_on + interval '1 month')::date);
+            -- Row triggers are inherited, a TRUNCATE trigger is not.
+            IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = parent::regclass
+                       AND tgname = parent || '_no_truncate') THEN
+                EXECUTE format('CREATE TRIGGER %I BEFORE TRUNCATE ON %I'
+                    ' FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', name || '_no_truncate', name);
+            END IF;
             made := made + 1;
         END IF;
     END LOOP;

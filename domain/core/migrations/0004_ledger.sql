@@ -137,7 +137,7 @@ CREATE TRIGGER ledger_seal_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON le
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER ledger_day_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger_day
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
--- Only row triggers are copied to partitions, and TRUNCATE has none: the next function adds it to each partition.
+-- Partitions inherit row triggers only; ensure_partitions gives each of them the TRUNCATE trigger of this name.
 CREATE TRIGGER ledger_transfer_append_only BEFORE UPDATE OR DELETE ON ledger_transfer
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER ledger_transfer_no_truncate BEFORE TRUNCATE ON ledger_transfer

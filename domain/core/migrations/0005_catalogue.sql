@@ -69,7 +69,7 @@ CREATE TABLE variant_text (
 CREATE TABLE price (
     merchant_id UUID NOT NULL,
     variant_id  UUID NOT NULL,
-    currency    VARCHAR(3) NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    currency    VARCHAR(12) NOT NULL,
     minor       BIGINT NOT NULL CHECK (minor >= 0),
     is_base     BOOLEAN NOT NULL DEFAULT false,
     PRIMARY KEY (merchant_id, variant_id, currency)
@@ -78,7 +78,7 @@ CREATE UNIQUE INDEX price_base ON price (merchant_id, variant_id) WHERE is_base;
 CREATE TABLE price_tier (
     merchant_id   UUID NOT NULL,
     variant_id    UUID NOT NULL,
-    currency      VARCHAR(3) NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    currency      VARCHAR(12) NOT NULL,
     from_quantity INTEGER NOT NULL CHECK (from_quantity >= 2),
     minor         BIGINT NOT NULL CHECK (minor >= 0),
     PRIMARY KEY (merchant_id, variant_id, currency, from_quantity)
@@ -109,7 +109,7 @@ CREATE TABLE coupon (
 CREATE TABLE coupon_amount (
     merchant_id     UUID NOT NULL,
     coupon_id       UUID NOT NULL,
-    currency        VARCHAR(3) NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    currency        VARCHAR(12) NOT NULL,
     minor           BIGINT NOT NULL DEFAULT 0 CHECK (minor >= 0),
     min_total_minor BIGINT NOT NULL DEFAULT 0 CHECK (min_total_minor >= 0),
     is_base         BOOLEAN NOT NULL DEFAULT false,
@@ -133,7 +133,7 @@ CREATE TABLE stock_lot (
     no          BIGINT GENERATED ALWAYS AS IDENTITY,
     variant_id  UUID NOT NULL,
     cost_minor  BIGINT CHECK (cost_minor >= 0),
-    currency    VARCHAR(3) CHECK (currency ~ '^[A-Z]{3}$'),
+    currency    VARCHAR(12),
     region      VARCHAR(2),
     expires_at  TIMESTAMPTZ NOT NULL DEFAULT 'infinity',
     note        VARCHAR(200) NOT NULL DEFAULT '',
@@ -166,7 +166,7 @@ CREATE TABLE card_key (
     PRIMARY KEY (merchant_id, id),
     UNIQUE (merchant_id, hash),
     CHECK ((state IN ('available', 'locked')) = (order_id IS NULL))
-) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX card_key_claim ON card_key (variant_id, expires_at, lot_no, bucket) WHERE open;
 CREATE INDEX card_key_order ON card_key (order_id) WHERE order_id IS NOT NULL;
 
@@ -289,7 +289,7 @@ CREATE TABLE supply (
     state         VARCHAR(32) NOT NULL DEFAULT 'owed'
                   CHECK (state IN ('owed', 'sent', 'pending', 'done', 'refused', 'cancelled')),
     cost_minor    BIGINT,
-    currency      VARCHAR(3),
+    currency      VARCHAR(12),
     reason        VARCHAR(120) NOT NULL DEFAULT '',
     created_at    TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     moved_at      TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
@@ -304,7 +304,6 @@ CREATE TABLE import_job (
     merchant_id  UUID NOT NULL,
     id           UUID NOT NULL,
     variant_id   UUID NOT NULL,
-    key          VARCHAR(120) NOT NULL,
     content_hash BYTEA NOT NULL,
     state        VARCHAR(32) NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'refused', 'failed')),
     done_lines   INTEGER NOT NULL DEFAULT 0,
@@ -314,8 +313,7 @@ CREATE TABLE import_job (
     actor_id     VARCHAR(64) NOT NULL,
     created_at   TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     moved_at     TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (merchant_id, id),
-    UNIQUE (merchant_id, key)
+    PRIMARY KEY (merchant_id, id)
 );
 -- A file sent ahead of an import; the bytes lie sealed in the data folder.
 CREATE TABLE upload (

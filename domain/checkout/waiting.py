@@ -1,0 +1,59 @@
+"""Paid orders that wait: for stock, for a person's verdict on risk, for goods made elsewhere."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domain import orders, payments
+from domain.checkout import refunds
+from domain.core import bell, db
+from domain.orders.rules import OrderStateConflict, OrderStatus
+from domain.payments.models import Refund
+
+RESTOCK_MAX = 500
+
+
+async def restock(merchant_id: UUID, *, limit: int = RESTOCK_MAX) -> int:
+    """New stock came in: send the merchant's short orders round again, oldest first; how many."""
+    rows = await db.fetch(
+        "SELECT id FROM orders WHERE merchant_id = $1 AND status = 'short' ORDER BY id LIMIT $2", merchant_id, limit
+    )
+    return sum([await _free(row["id"], OrderStatus.SHORT, "short") for row in rows])
+
+
+async def clear(order_id: UUID) -> None:
+    """Risk lets a held order go: it is delivered by the next set. Errors: NotFound, OrderStateConflict."""
+    async with db.transaction():
+        order = await orders.lock_one(order_id)
+        if not order.risk_hold:
+            raise OrderStateConflict(status=order.status.upper())
+        await orders.hold(order_id, is_held=False)
+        await _free(order_id, OrderStatus.HELD, "held")
+
+
+async def decline(order_id: UUID, *, asked_by: str) -> list[Refund]:
+    """Risk refuses a held order: all its money goes back, nothing is revealed. Errors: as `refunds.ask`."""
+    async with db.transaction():
+        order = await orders.lock_one(order_id)
+        if order.status is not OrderStatus.HELD:
+            raise OrderStateConflict(status=order.status.upper())
+        return await refunds.ask(order_id, None, reason="risk", asked_by=asked_by)
+
+
+async def finish_delivery(order_id: UUID) -> bool:
+    """Every line is handed over: let the money go its way. False while something is missing."""
+    async with db.transaction():
+        order = await orders.lock_one(order_id)
+        lines = (await orders.lines([order_id]))[order_id]
+        missing = [line for line in lines if line.delivery in ("manual", "supplier") and line.done < line.quantity]
+        return not missing and bool(await _free(order.id, OrderStatus.DELIVERING, "delivering"))
+
+
+async def _free(order_id: UUID, status: OrderStatus, reason: str) -> int:
+    """Send the parked captures of an order that is still in `status` round again; 1 when there were any."""
+    async with db.transaction():
+        order = await orders.lock_one(order_id)
+        if order.status is not status or not await payments.free(order_id, (reason,)):
+            return 0
+        db.after_commit(lambda: bell.ring(bell.CAPTURES, str(order.lane)))
+        return 1

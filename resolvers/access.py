@@ -1,0 +1,59 @@
+"""Who may: plain checks at the parent object, before anything below it is resolved.
+
+Somebody else's object is NOT_FOUND, in the same words as one that does not exist; a right that is
+missing in one's own merchant is FORBIDDEN.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domain.core.errors import NotFound
+from domain.identity import Forbidden, OperatorRole, Role, Unauthenticated, Viewer
+from resolvers.context import Context
+
+# Who may do what in a merchant; an owner may all of it, an admin of the platform too.
+REFUNDERS = (Role.FINANCE, Role.SUPPORT, OperatorRole.FINANCE, OperatorRole.SUPPORT)
+STOCKERS = (Role.CATALOGUE,)
+
+
+def require_viewer(context: Context) -> Viewer:
+    """Who is signed in. Errors: Unauthenticated."""
+    if context.viewer is None:
+        raise Unauthenticated()
+    return context.viewer
+
+
+def require_merchant(context: Context, merchant_id: UUID, *allowed: Role | OperatorRole) -> Viewer:
+    """The viewer, when they hold one of `allowed` in the merchant or on the platform.
+
+    Without `allowed` every member may; operators pass only where one of their roles is named.
+    Errors: Unauthenticated; NotFound for somebody else's merchant; Forbidden for the wrong role in
+    one's own.
+    """
+    viewer = require_viewer(context)
+    # Roles of both kinds share words ("finance"), so they are told apart by type, never by value.
+    roles = [role for role in allowed if isinstance(role, Role)]
+    platform = [role for role in allowed if isinstance(role, OperatorRole)]
+    if platform and viewer.may_operate(*platform):
+        return viewer
+    if viewer.may(merchant_id, *(roles or ([Role.OWNER] if allowed else []))):
+        return viewer
+    if merchant_id in viewer.roles or viewer.operator:
+        raise Forbidden()
+    raise NotFound()
+
+
+def require_operator(context: Context, *roles: OperatorRole) -> Viewer:
+    """The viewer, when they are an operator in one of `roles` (any, without). Errors:
+    Unauthenticated, Forbidden."""
+    viewer = require_viewer(context)
+    if not viewer.may_operate(*roles):
+        raise Forbidden()
+    return viewer
+
+
+def may_see(context: Context, merchant_id: UUID) -> bool:
+    """Whether the viewer may read what belongs to the merchant: its members and operators."""
+    viewer = context.viewer
+    return viewer is not None and (viewer.operator or merchant_id in viewer.roles)

@@ -1,0 +1,84 @@
+"""The API application: the GraphQL door, provider callbacks, health, and in development GraphiQL.
+
+`create_app()` is what `kami serve` runs. The door is asked before the router: its requests are most of the traffic
+and its sockets live long, so they carry no middleware with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import strawberry
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from domain.core import bell, db, once
+from domain.core.settings import Settings, settings
+from server import callbacks, graphiql, health
+from server.graphql.view import GraphQL
+
+API_CONNECTIONS = (2, 10)
+
+
+class App:
+    """The door and, for every other path, the router."""
+
+    def __init__(self, graphql: GraphQL, rest: ASGIApp) -> None:
+        self.graphql = graphql
+        self.rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, or the lifespan."""
+        if self.graphql.serves(scope):
+            await self.graphql(scope, receive, send)
+        else:
+            await self.rest(scope, receive, send)
+
+
+def create_app(schema: strawberry.Schema | None = None) -> App:
+    """The application of this process; `schema` replaces the contract in tests."""
+    found = settings()
+    if schema is None:
+        from schema.root import schema as contract
+
+        schema = contract
+    graphql = GraphQL(schema, is_open=found.in_development, origins=origins(found))
+    rest = Starlette(routes=_routes(found), lifespan=_lifespan)
+    return App(graphql, rest)
+
+
+def origins(found: Settings) -> list[str]:
+    """The pages that may open a WebSocket: our own."""
+    parts = urlsplit(found.public_url)
+    return [f"{parts.scheme}://{parts.netloc}"]
+
+
+def _routes(found: Settings) -> Sequence[BaseRoute]:
+    routes: list[BaseRoute] = [*callbacks.routes(), *health.routes]
+    if found.in_development:
+        routes += graphiql.routes()
+    return routes
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Open what requests need: the pool, the bell, the writer of idempotent answers."""
+    found = settings()
+    assert found.database_url is not None, "`kami serve` names the database"
+    minsize, maxsize = API_CONNECTIONS
+    await db.open(found.database_url, minsize=minsize, maxsize=maxsize)
+    if found.redis_url is not None:
+        bell.open(found.redis_url)
+    flushing = asyncio.ensure_future(once.keep_flushing())
+    try:
+        yield
+    finally:
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
+        await once.flush()
+        await bell.close()
+        await db.close()

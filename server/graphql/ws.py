@@ -1,0 +1,292 @@
+"""GraphQL over WebSocket: the `graphql-transport-ws` protocol in plain ASGI, one task per operation and none beside.
+
+Close codes (PITFALLS W04): 4400 bad message, 4401 not initialised or token over, 4403 refused, 4406 other
+subprotocol, 4408 no init in time or too slow a reader, 4409 id in use, 4429 second init. Source: PROTOCOL.md of
+graphql-ws.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from domain.core.errors import DomainError
+from domain.identity import Unauthenticated
+from resolvers.context import Context
+from resolvers.errors import Throttled
+from server.graphql import masking, request
+from server.graphql.decode import Malformed, decode
+from server.graphql.door import Answer, Door
+from server.graphql.http import context_of
+from server.graphql.limits import (
+    CUT,
+    SLOW_CLIENT_S,
+    SOCKET_INIT_TIMEOUT_S,
+    SOCKET_MESSAGE_MAX_BYTES,
+    SOCKET_OPERATIONS_MAX,
+)
+from server.graphql.watch import failure, watch
+
+PROTOCOL = "graphql-transport-ws"
+ID_MAX = 128
+
+
+class Closed(Exception):
+    """The client is gone; whoever still has something to say stops."""
+
+
+class End(Exception):
+    """The client broke the protocol: the connection ends with a close code."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class WebSockets:
+    """The ASGI endpoint of `/graphql` for WebSocket."""
+
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection from handshake to close."""
+        headers = request.headers(scope["headers"])
+        await receive()  # websocket.connect
+        if not self._may_connect(headers):
+            await send({"type": "websocket.close", "code": 4403})  # before accept: HTTP 403
+            return
+        offered = scope.get("subprotocols") or []
+        if PROTOCOL not in offered:
+            # A client told of no subprotocol would hide the reason, so it gets its own one back.
+            await send({"type": "websocket.accept", "subprotocol": offered[0] if offered else None})
+            await send(
+                {"type": "websocket.close", "code": 4406, "reason": "Subprotocol not acceptable"}
+            )
+            return
+        context = context_of(scope, headers)
+        cookie = request.cookie_token(headers)
+        cut = (scope.get("extensions") or {}).get(CUT)
+        del headers, offered, scope  # a socket may live for days; this frame with it
+        await Socket(self.door, context, cookie, receive, send, cut).run()
+
+    def _may_connect(self, headers: request.Headers) -> bool:
+        """Browsers send cookies along from any page: an Origin must be one of ours."""
+        origin = request.text(headers, b"origin")
+        if origin is None or origin in self.door.origins:
+            return True
+        return self.door.is_open and urlsplit(origin).netloc == request.text(headers, b"host")
+
+
+class Socket:
+    """One connection."""
+
+    __slots__ = (
+        "context",
+        "cookie",
+        "cut",
+        "door",
+        "is_closed",
+        "is_ready",
+        "receive",
+        "send",
+        "tasks",
+        "timer",
+    )
+
+    def __init__(
+        self,
+        door: Door,
+        context: Context,
+        cookie: str | None,
+        receive: Receive,
+        send: Send,
+        cut: Callable[[int, str], None] | None,
+    ) -> None:
+        self.door = door
+        self.context = context
+        self.cookie = cookie
+        self.receive = receive
+        self.send = send
+        self.cut = cut
+        self.is_ready = False
+        self.is_closed = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Accept, read until the end, then end every operation and wait for it."""
+        await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        loop = asyncio.get_running_loop()
+        self.timer = loop.call_later(SOCKET_INIT_TIMEOUT_S, self._init_is_late)
+        try:
+            while not self.is_closed:
+                message = await self.receive()
+                if message["type"] == "websocket.disconnect":
+                    break
+                await self._read(message)
+        except End as end:
+            await self._close(end.code, end.reason)
+        except Closed:
+            pass
+        finally:
+            self.is_closed = True
+            self.timer.cancel()
+            running = list(self.tasks.values())
+            for task in running:
+                task.cancel()
+            if running:
+                await asyncio.gather(*running, return_exceptions=True)
+
+    def _init_is_late(self) -> None:
+        if not self.is_ready:
+            task = asyncio.ensure_future(self._close(4408, "Connection initialisation timeout"))
+            self.tasks[""] = task  # kept, so that it is not collected; no operation has this id
+
+    async def _read(self, message: Any) -> None:
+        text = message.get("text")
+        if text is None:
+            raise End(4400, "WebSocket message type must be text")
+        if len(text) > SOCKET_MESSAGE_MAX_BYTES:
+            raise End(4400, "WebSocket message is too large")
+        try:
+            given = decode(text)
+        except Malformed as error:
+            raise End(4400, str(error)[:100]) from None
+        match given.get("type"):
+            case "subscribe":
+                await self._subscribe(given)
+            case "complete":
+                await self._complete(given)
+            case "ping":
+                payload = given.get("payload")
+                pong = {"type": "pong", "payload": payload} if payload else {"type": "pong"}
+                await self._write(orjson.dumps(pong).decode())
+            case "pong":
+                pass
+            case "connection_init":
+                await self._init(given.get("payload"))
+            case _:
+                raise End(4400, "Unknown message type")
+
+    async def _init(self, payload: Any) -> None:
+        if self.is_ready:
+            raise End(4429, "Too many initialisation requests")
+        if payload is not None and not isinstance(payload, dict):
+            raise End(4400, "Invalid connection init payload")
+        given = (payload or {}).get("authorization") or (payload or {}).get("Authorization")
+        if given is not None and not isinstance(given, str):
+            raise End(4400, "Invalid connection init payload")
+        token = request.bearer(given) if given is not None else self.cookie
+        self.is_ready = True
+        if self.timer is not None:
+            self.timer.cancel()
+        try:
+            await self.door.admit(self.context, token)
+        except DomainError:
+            raise End(4403, "Forbidden") from None
+        except Exception as error:
+            masking.report(error, self.context)
+            raise End(4403, "Forbidden") from None
+        self.cookie = None
+        await self._write('{"type":"connection_ack"}')
+
+    async def _subscribe(self, given: dict[str, Any]) -> None:
+        if not self.is_ready:
+            raise End(4401, "Unauthorized")
+        operation_id, payload = given.get("id"), given.get("payload")
+        if not isinstance(operation_id, str) or not 0 < len(operation_id) <= ID_MAX:
+            raise End(4400, "Invalid operation id")
+        if not isinstance(payload, dict):
+            raise End(4400, "Invalid subscribe payload")
+        if operation_id in self.tasks:
+            raise End(4409, f"Subscriber for {operation_id} already exists"[:100])
+        try:
+            asked = request.read(payload)
+        except Malformed as error:
+            raise End(4400, str(error)[:100]) from None
+        if len(self.tasks) >= SOCKET_OPERATIONS_MAX:
+            refusal = masking.refusal(Throttled(retry_after=1), self.context)
+            await self._error(operation_id, [refusal])
+            return
+        self.tasks[operation_id] = asyncio.ensure_future(self._operate(operation_id, asked))
+
+    async def _complete(self, given: dict[str, Any]) -> None:
+        task = self.tasks.pop(str(given.get("id")), None)
+        if task is not None:
+            task.cancel()
+
+    async def _operate(self, operation_id: str, asked: request.Asked) -> None:
+        """One operation to its end; its id is free before the last message is sent."""
+        mine = self.tasks[operation_id]
+        context = self.context.fork()
+        try:
+            opened = await watch(self.door, asked, context)
+            head = f'{{"id":{orjson.dumps(operation_id).decode()},"type":'
+            if isinstance(opened, Answer):
+                self._forget(operation_id, mine)
+                if opened.errors is not None:
+                    await self._error(operation_id, opened.errors)
+                    return
+                await self._write(f'{head}"next","payload":{opened.body.decode()}}}')
+                await self._write(f'{head}"complete"}}')
+                return
+            del asked
+            head += '"next","payload":'
+            try:
+                async for frame in opened:
+                    await self._write(f"{head}{frame.body.decode()}}}")
+            finally:
+                await opened.close()
+            self._forget(operation_id, mine)
+            await self._write(f'{{"id":{orjson.dumps(operation_id).decode()},"type":"complete"}}')
+        except Closed:
+            pass
+        except Unauthenticated:
+            await self._close(4401, "Unauthorized")
+        except Exception as error:
+            self._forget(operation_id, mine)
+            await self._error(operation_id, failure(error, context))
+        finally:
+            self._forget(operation_id, mine)
+
+    def _forget(self, operation_id: str, task: asyncio.Task[None]) -> None:
+        if self.tasks.get(operation_id) is task:
+            del self.tasks[operation_id]
+
+    async def _error(self, operation_id: str, errors: list[dict[str, Any]]) -> None:
+        message = {"id": operation_id, "type": "error", "payload": errors}
+        await self._write(orjson.dumps(message).decode())
+
+    async def _write(self, text: str) -> None:
+        """Send one message; a client that does not take it within 20 s is cut. Errors: Closed."""
+        if self.is_closed:
+            raise Closed
+        late = asyncio.get_running_loop().call_later(SLOW_CLIENT_S, self._is_slow)
+        try:
+            await self.send({"type": "websocket.send", "text": text})
+        except (OSError, RuntimeError):  # the server's way to say that the client is gone
+            self.is_closed = True
+            raise Closed from None
+        finally:
+            late.cancel()
+
+    def _is_slow(self) -> None:
+        self.is_closed = True
+        if self.cut is not None:
+            self.cut(4408, "Too slow")
+
+    async def _close(self, code: int, reason: str) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        try:
+            await self.send({"type": "websocket.close", "code": code, "reason": reason})
+        except (OSError, RuntimeError):
+            pass

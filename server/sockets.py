@@ -1,0 +1,70 @@
+"""What uvicorn's protocols lack for connections that live long: a way to end a client that no longer reads.
+
+`transport.close()` waits until everything is written; a client that never reads would hold its buffer for ever.
+`scope["extensions"]["kami.cut"](code, reason)` writes the close frame and drops the connection soon after.
+Pass them to uvicorn as `http=Http, ws=Socket`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
+
+from server.graphql.limits import CUT, STREAM
+
+# A reader that wakes up in time still finds the close frame behind what it missed.
+CUT_AFTER_S = 5.0
+
+
+class Socket(WebSocketsSansIOProtocol):
+    """A WebSocket that can be cut, and forgets its handshake once that is over."""
+
+    def handle_connect(self, event: Any) -> None:
+        super().handle_connect(event)
+        scope: Any = getattr(self, "scope", None)
+        if scope is not None:
+            scope["extensions"][CUT] = self.cut
+
+    def start_keepalive(self) -> None:
+        # Called once, when the handshake is complete: what it took is 3 KiB for every idle subscriber.
+        self.request = self.response = None  # type: ignore[assignment]
+        super().start_keepalive()
+
+    def cut(self, code: int, reason: str) -> None:
+        """End the connection now, whether the client reads or not."""
+        if self.transport.is_closing():
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if not self.close_sent:
+            try:
+                self.conn.send_close(code, reason)
+                self.transport.write(b"".join(self.conn.data_to_send()))
+            except InvalidState:
+                pass
+            self.close_sent = True
+        self.loop.call_later(CUT_AFTER_S, self.transport.abort)
+
+
+class Http(HttpToolsProtocol):
+    """HTTP whose event streams can be cut, and end when the server stops."""
+
+    def on_headers_complete(self) -> None:
+        scope: Any = self.scope
+        scope["extensions"] = {CUT: self.cut}
+        super().on_headers_complete()
+
+    def cut(self, code: int, reason: str) -> None:
+        """End the connection now; HTTP has no words for it."""
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        cycle: Any = self.cycle
+        if cycle is not None and STREAM in cycle.scope.get("extensions", ()):
+            # A stream has no end of its own: its reader comes back to another process with its last event id.
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.transport.close()
