@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 import strawberry
+from strawberry import Parent
 
 import i18n
 from domain import checkout, fx, geo
@@ -85,16 +86,20 @@ def _lines(lines: list[CheckoutLineInput]) -> list[tuple[UUID, int]]:
 
 async def start(info: Asked, input: StartCheckoutInput) -> Begun:  # noqa: A002
     """Price the cart, lock the rate and place the order."""
-    place = info.context.market
-    country = input.country or place.country
-    market = geo.market(explicit=country, currency=input.currency, language=place.language)
+    here = info.context.market
+    market = geo.market(
+        explicit=input.country or here.country,
+        currency=input.currency,
+        language=here.language,
+        payable=fx.payable(),
+    )
     locale = i18n.negotiate(input.contact.locale) if input.contact.locale else None
     started = await checkout.start(
         checkout.Cart(
             shop=input.shop,
             lines=_lines(input.lines),
             email=input.contact.email,
-            locale=locale or place.language,
+            locale=locale or here.language,
             market=market,
             coupon=input.coupon or None,
         ),
@@ -110,7 +115,7 @@ async def start(info: Asked, input: StartCheckoutInput) -> Begun:  # noqa: A002
     )
 
 
-def methods(begun: Begun, info: Asked) -> list[Offered]:
+def methods(begun: Parent[Begun], info: Asked) -> list[Offered]:
     """How this order can be paid, the recommendation first."""
     order = begun.seen.order
     return payments.ranked(

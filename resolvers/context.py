@@ -17,7 +17,7 @@ from strawberry import Info
 from strawberry.dataloader import DataLoader
 
 import i18n
-from domain import geo, identity
+from domain import fx, geo, identity
 from domain.core.once import Once, request_hash
 from domain.identity.rules import address_bucket
 from resolvers.errors import BadUserInput, KeyRequired
@@ -134,6 +134,7 @@ class Context:
             found = self.known_market = geo.market(
                 explicit=self.asked_country,
                 located=geo.locate(self.address, self.seems_from),
+                payable=fx.payable(),
                 language=(
                     i18n.negotiate(self.asked_language)
                     or i18n.negotiate(self.viewer.locale if self.viewer is not None else None)

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import strawberry
+from strawberry import Parent
 from strawberry.dataloader import DataLoader
 
 from domain import catalogue, checkout, orders, payments
@@ -110,14 +111,14 @@ async def node(info: Asked, order_id: UUID) -> Seen | None:
     return await by_id(info, strawberry.ID(ids.encode("ord", order_id)))
 
 
-async def _views(pairs: list[tuple[UUID, str]]) -> Sequence[list[list[Any]] | None]:
+async def _views(pairs: list[tuple[UUID, str]]) -> Sequence[list[list[Any]]]:
     """Missing parts of orders, for fields that were not foreseen from the selection."""
     by_part: dict[str, list[UUID]] = {}
     for order_id, part in pairs:
         by_part.setdefault(part, []).append(order_id)
     found = {part: await orders.views(order_ids, (part,)) for part, order_ids in by_part.items()}
     return [
-        view.parts[part] if (view := found[part].get(order_id)) is not None else None
+        view.parts[part] if (view := found[part].get(order_id)) is not None else []
         for order_id, part in pairs
     ]
 
@@ -126,11 +127,11 @@ async def part(info: Asked, seen: Seen, name: str) -> list[list[Any]]:
     """A part of an order: read with it, or loaded now together with its siblings."""
     known = seen.view.parts.get(name)
     if known is None:
-        known = seen.view.parts[name] = await info.context.load(_views, (seen.order.id, name)) or []
+        known = seen.view.parts[name] = await info.context.load(_views, (seen.order.id, name))
     return known
 
 
-async def lines(seen: Seen, info: Asked) -> list[orders.Line]:
+async def lines(seen: Parent[Seen], info: Asked) -> list[orders.Line]:
     """The lines of an order, by position."""
     return [
         orders.Line(UUID(row[0]), seen.order.id, row[1], UUID(row[2]), *row[3:])
@@ -138,7 +139,7 @@ async def lines(seen: Seen, info: Asked) -> list[orders.Line]:
     ]
 
 
-async def paid(seen: Seen, info: Asked) -> list[Paid]:
+async def paid(seen: Parent[Seen], info: Asked) -> list[Paid]:
     """The attempts of an order, oldest first."""
     return [
         Paid(UUID(row[0]), row[1], _offer(row[6], row[2]), Money(row[3], row[4]), row[5], seen)
@@ -154,7 +155,7 @@ def _offer(provider: str, code: str) -> Offer:
     return payments.retired(provider, code)
 
 
-async def timeline(seen: Seen, info: Asked) -> list[Happened]:
+async def timeline(seen: Parent[Seen], info: Asked) -> list[Happened]:
     """Everything that happened to an order, in order."""
     return [
         Happened(seen.order.id, row[0], row[1], datetime.fromisoformat(row[3]), seen)
@@ -162,7 +163,7 @@ async def timeline(seen: Seen, info: Asked) -> list[Happened]:
     ]
 
 
-async def funds(seen: Seen, info: Asked) -> list[FundsLeg]:
+async def funds(seen: Parent[Seen], info: Asked) -> list[FundsLeg]:
     """Where the money of an order went."""
     return [
         FundsLeg(row[0], Money(row[1], row[3]), Money(row[2], row[3]))
@@ -170,7 +171,7 @@ async def funds(seen: Seen, info: Asked) -> list[FundsLeg]:
     ]
 
 
-async def goods(seen: Seen, info: Asked) -> list[catalogue.Good]:
+async def goods(seen: Parent[Seen], info: Asked) -> list[catalogue.Good]:
     """The goods, revealed under audit to the buyer alone; empty before delivery."""
     if not seen.is_buyer or seen.order.delivered_at is None:
         return []

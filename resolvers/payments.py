@@ -42,11 +42,11 @@ def ranked(
     wallets: Collection[str] = (),
 ) -> list[Offered]:
     """The methods usable here and now, the recommendation first."""
-    place = info.context.market
+    here = info.context.market
     market = geo.market(
-        explicit=country or place.country,
-        currency=amount.currency if amount else currency or place.currency,
-        language=place.language,
+        explicit=country or here.country,
+        currency=amount.currency if amount else currency or here.currency,
+        language=here.language,
     )
     methods = [offer.method for offer in payments.offers()]
     return [

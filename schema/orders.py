@@ -52,10 +52,8 @@ class OrderPaymentState(Enum):
 
 
 OrderEventKind = strawberry.enum(
-    Enum("OrderEventKind", {kind.name: kind.value for kind in EventKind}),
-    description="What happened to an order.",
+    EventKind, name="OrderEventKind", description="What happened to an order."
 )
-
 
 
 @object_type(description="One line of an order.", rows=(Line,))
@@ -101,9 +99,7 @@ class OrderEvent:
     cursor: str = field(description="Pass as `after` to continue behind this event.")
     sequence: int = field(description="Counts from 1 without gaps.")
     occurred_at: datetime = derived(lambda one: one.at, description="When it was recorded.")
-    kind: OrderEventKind = derived(  # type: ignore[valid-type]
-        lambda one: OrderEventKind(one.kind), description="What happened."
-    )
+    kind: EventKind = derived(lambda one: EventKind(one.kind), description="What happened.")
     order: Annotated["Order", strawberry.lazy("schema.orders")] = derived(
         lambda one: one.seen, description="The order as it is now."
     )

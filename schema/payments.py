@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
@@ -16,6 +16,9 @@ from schema.field import derived, field, object_type
 from schema.money import Money
 from schema.node import Node
 from schema.scalars import JSON, CurrencyCode
+
+if TYPE_CHECKING:
+    from schema.orders import Order
 
 
 @strawberry.enum(description="How a method is used.")
@@ -44,7 +47,7 @@ class PaymentStatus(Enum):
     VOIDED = "voided"
 
 
-def _name(root: Any, info: Asked) -> str:
+def _name(root: strawberry.Parent[Any], info: Asked) -> str:
     return i18n.text(f"method.{root.method.code}", info.context.language)
 
 

@@ -1,11 +1,14 @@
 """The whole contract: every noun adds its Query, Mutation and Subscription parts here."""
 
 from schema.build import build
+from schema.checkout import CheckoutMutation
 from schema.node import NodeQuery
+from schema.markets import MarketQuery
+from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
 
-QUERIES: list[type] = [NodeQuery, PeopleQuery]
-MUTATIONS: list[type] = [PeopleMutation]
-SUBSCRIPTIONS: list[type] = []
+QUERIES: list[type] = [NodeQuery, MarketQuery, OrderQuery, PeopleQuery]
+MUTATIONS: list[type] = [CheckoutMutation, OrderMutation, PeopleMutation]
+SUBSCRIPTIONS: list[type] = [OrderSubscription]
 
 schema = build(QUERIES, MUTATIONS, SUBSCRIPTIONS)

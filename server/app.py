@@ -12,16 +12,20 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import strawberry
+import structlog
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from domain.core import bell, db, once
+from domain import fx
+from domain.core import bell, db, live, once
 from domain.core.settings import Settings, settings
-from server import callbacks, graphiql, health
+from plugins import installed
+from server import callbacks, graphiql, health, mailbox
 from server.graphql.view import GraphQL
 
 API_CONNECTIONS = (2, 10)
+_log = structlog.get_logger(__name__)
 
 
 class App:
@@ -58,7 +62,7 @@ def origins(found: Settings) -> list[str]:
 
 
 def _routes(found: Settings) -> Sequence[BaseRoute]:
-    routes: list[BaseRoute] = [*callbacks.routes(), *health.routes]
+    routes: list[BaseRoute] = [*callbacks.routes(), *health.routes, *mailbox.routes(found)]
     if found.in_development:
         routes += graphiql.routes()
     return routes
@@ -73,12 +77,30 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     await db.open(found.database_url, minsize=minsize, maxsize=maxsize)
     if found.redis_url is not None:
         bell.open(found.redis_url)
-    flushing = asyncio.ensure_future(once.keep_flushing())
+    installed.load(found)
+    await _first_rates()
+    tasks = [
+        asyncio.ensure_future(once.keep_flushing()),
+        asyncio.ensure_future(fx.keep_fresh()),
+        asyncio.ensure_future(live.hub().run()),
+    ]
     try:
         yield
     finally:
-        flushing.cancel()
-        await asyncio.gather(flushing, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        live.forget()
         await once.flush()
+        await installed.close()
         await bell.close()
         await db.close()
+
+
+async def _first_rates() -> None:
+    """A database without rates asks the feed once; a feed that is away leaves prices in listed currencies."""
+    if (await fx.load()).newest_no == 0:
+        try:
+            await fx.refresh()
+        except fx.FeedFailed as error:
+            _log.warning("fx.no_rates", error=str(error))

@@ -166,7 +166,7 @@ def migrate(
     for name in applied:
         typer.echo(f"applied {name}")
     if seed_too:
-        _seed(settings)
+        _run(_seed(settings))
 
 
 @app.command()
@@ -174,7 +174,9 @@ def seed() -> None:
     """Make the demo shop: products, prices, card keys, logins. What exists is left alone."""
     settings = _attached()
     _start_process("seed")
-    _seed(settings)
+    if not settings.in_development:
+        _refuse("The demo shop is not made in production: its logins are known.", code=1)
+    _run(_seed(settings))
 
 
 @app.command()
@@ -307,14 +309,19 @@ def _run(work: Any) -> Any:
     return uvloop.run(work) if asyncio.iscoroutine(work) else work
 
 
-def _seed(settings: Settings) -> None:
-    if _missing("server.seed"):
-        typer.echo("there is no demo shop in this checkout yet (server/seed.py)")
-        return
-    from server import demo_logins
+async def _seed(settings: Settings) -> None:
+    from domain.core import bell, db
+    from server import seed as shops
 
-    module: Any = importlib.import_module("server.seed")
-    demo_logins.keep(settings.data_dir, _run(module.demo()))
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    await db.open(settings.database_url, minsize=1, maxsize=2)
+    bell.open(settings.redis_url)
+    try:
+        await shops.demo()
+    finally:
+        await bell.close()
+        await db.close()
 
 
 def _missing(module: str) -> bool:

@@ -23,15 +23,15 @@ from server import processes
 from tests import database
 from tests.live import LiveServer, start
 
-_RUN = "KAMI_TEST_RUN"
-_PID = "KAMI_TEST_PID"
+_RUN = "TEST_RUN_FOLDER"
+_PID = "TEST_RUN_PID"
 _STOP_S = 20.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Forget the caller's configuration; the run's folder belongs to the process that was started first."""
     for name in list(os.environ):
-        if name.startswith("KAMI_") and name not in (_RUN, _PID):
+        if name.startswith("KAMI_"):
             del os.environ[name]
     if not hasattr(config, "workerinput"):
         run = Path(tempfile.mkdtemp(prefix="kami-test-"))

@@ -44,11 +44,16 @@ async def shop(
     """An open shop with `keys` card keys of one variant at `price`."""
     number = next(_numbers)
     merchant_id = await merchants.open_merchant(
-        f"Shop {number}", base_ccy=price.currency, country="HK", contact_email=f"m{number}@example.com"
+        f"Shop {number}",
+        base_ccy=price.currency,
+        country="HK",
+        contact_email=f"m{number}@example.com",
     )
     handle = f"shop-{number}-{ids.base32(ids.uuid7().int & (1 << 40) - 1, 8)}"
     shop_id = await merchants.open_shop(merchant_id, handle, {"en": f"Shop {number}"})
-    await merchants.set_fee(FeeTerms(pct_bps=commission_bps, scope=Scope.MERCHANT, merchant_id=merchant_id))
+    await merchants.set_fee(
+        FeeTerms(pct_bps=commission_bps, scope=Scope.MERCHANT, merchant_id=merchant_id)
+    )
     days = {Speed.T0: 0, Speed.T1: 1, Speed.TN: 7}[speed]
     await merchants.set_settlement(merchant_id, speed, days=days)
     if reserve_bps:
@@ -75,7 +80,9 @@ async def stock(merchant_id: UUID, variant_id: UUID, keys: int) -> None:
     """Put `keys` fresh card keys on the shelf."""
     async with db.transaction():
         lot_no = await db.value(
-            "INSERT INTO stock_lot (merchant_id, variant_id) VALUES ($1, $2) RETURNING no", merchant_id, variant_id
+            "INSERT INTO stock_lot (merchant_id, variant_id) VALUES ($1, $2) RETURNING no",
+            merchant_id,
+            variant_id,
         )
         first = next(_numbers) * 1_000_000
         await catalogue.put(
@@ -89,13 +96,27 @@ def buyer(email: str = "buyer@example.com") -> Buyer:
 
 
 async def order(
-    of: Shop, *, quantity: int = 1, expires_in: timedelta = timedelta(minutes=30), delivery: str = "stock"
+    of: Shop,
+    *,
+    quantity: int = 1,
+    expires_in: timedelta = timedelta(minutes=30),
+    delivery: str = "stock",
 ) -> Order:
     """A placed, unpaid order of `quantity` units."""
     order_id = orders.new_id()
     total = of.price * quantity
     line = Line(
-        ids.uuid7(), order_id, 0, of.variant_id, delivery, "One", quantity, of.price.minor, 0, total.minor, 0
+        ids.uuid7(),
+        order_id,
+        0,
+        of.variant_id,
+        delivery,
+        "One",
+        quantity,
+        of.price.minor,
+        0,
+        total.minor,
+        0,
     )
     async with db.transaction():
         return await orders.place(
@@ -132,7 +153,9 @@ async def attempt(of: Order, *, amount: Money | None = None, reserve: bool = Tru
                 [(line.id, line.variant_id, line.quantity) for line in lines],
                 clock.now() + timedelta(minutes=30),
             )
-        await db.execute("UPDATE payment_attempt SET state = 'requires_action' WHERE id = $1", made.id)
+        await db.execute(
+            "UPDATE payment_attempt SET state = 'requires_action' WHERE id = $1", made.id
+        )
     made.state = "requires_action"
     return made
 
@@ -156,7 +179,9 @@ async def word(
         amount=amount or of.requested,
         occurred_at=at or clock.now(),
     )
-    return await payments.put(of.provider, account or of.provider_account, [fact], body=fact.event_id.encode())
+    return await payments.put(
+        of.provider, account or of.provider_account, [fact], body=fact.event_id.encode()
+    )
 
 
 async def paid(of: Shop, *, quantity: int = 1) -> Order:

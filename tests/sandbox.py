@@ -56,7 +56,7 @@ class _Server(uvicorn.Server):
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
-                while self.server_state.connections or self.server_state.tasks:
+                while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110 - uvicorn tells nobody
                     await asyncio.sleep(0.002)
         for task in self.server_state.tasks:
             task.cancel()
@@ -212,6 +212,7 @@ class Shop:
     url: str = ""
     received: list[Received] = field(default_factory=list)
     script: deque[tuple[int, bytes, float]] = field(default_factory=deque)
+    _came: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the next (status, body, delay in seconds) of the script."""
@@ -222,7 +223,9 @@ class Shop:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
-        self.received.append(Received(scope["path"], headers, body, time.monotonic()))
+        async with self._came:
+            self.received.append(Received(scope["path"], headers, body, time.monotonic()))
+            self._came.notify_all()
         status, word, delay_s = self.script.popleft() if self.script else (200, b"success", 0.0)
         await asyncio.sleep(delay_s)
         start = {"type": "http.response.start", "status": status, "headers": []}
@@ -233,9 +236,8 @@ class Shop:
 
     async def wait(self, count: int = 1, timeout_s: float = 5.0) -> list[Received]:
         """Everything received, once there are `count`."""
-        async with asyncio.timeout(timeout_s):
-            while len(self.received) < count:
-                await asyncio.sleep(0.005)
+        async with asyncio.timeout(timeout_s), self._came:
+            await self._came.wait_for(lambda: len(self.received) >= count)
         return self.received
 
     async def quiet(self, for_s: float = 0.3) -> list[Received]:

@@ -120,13 +120,13 @@ async def prune() -> int:
 
 
 _FOLD = """
-WITH some AS MATERIALIZED (
+WITH spread AS MATERIALIZED (
     SELECT merchant_id, variant_id, expires_at, shard FROM variant_stock WHERE shard <> $1::smallint
     ORDER BY 1, 2, 3, 4 LIMIT $2 FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM variant_stock v USING some WHERE v.merchant_id = some.merchant_id
-        AND v.variant_id = some.variant_id AND v.expires_at = some.expires_at AND v.shard =
-        some.shard
+    DELETE FROM variant_stock v USING spread WHERE v.merchant_id = spread.merchant_id
+        AND v.variant_id = spread.variant_id AND v.expires_at = spread.expires_at AND v.shard =
+        spread.shard
     RETURNING v.merchant_id, v.variant_id, v.expires_at, v.available)
 INSERT INTO variant_stock AS s (merchant_id, variant_id, expires_at, shard, available)
 SELECT merchant_id, variant_id, expires_at, $1::smallint, sum(available) FROM gone

@@ -18,6 +18,7 @@ from domain.checkout.fulfil import SET_MAX, fulfil
 from domain.checkout.refunds import (
     StillPending,
     hear,
+    recheck,
     request_refund,
     return_partial,
     return_surplus,
@@ -45,6 +46,7 @@ __all__ = [
     "hear",
     "locked_until",
     "pay",
+    "recheck",
     "request_refund",
     "restock",
     "return_partial",

@@ -212,6 +212,22 @@ async def send(refund_id: UUID) -> None:
         raise StillPending(CHECK_AGAIN_S)
 
 
+async def recheck(refund_id: UUID) -> None:
+    """The provider said something about a refund: ask it where the refund stands and apply the answer.
+
+    A refund that failed after it had succeeded is taken back here. Errors: NotFound.
+    """
+    refund = await payments.find_refund(refund_id)
+    if refund is None:
+        raise NotFound()
+    name, account, _ = await payments.provider_of(refund)
+    with trace.span("provider", f"{name}.query_refund"):
+        said = await providers[name].query_refund(
+            account=account, reference=ids.encode("ref", refund.id)
+        )
+    await hear(refund.id, said)
+
+
 async def hear(refund_id: UUID, said: RefundAnswer) -> None:
     """Apply a provider's word on a refund; any word again, late or early ends in the same state and books."""
     async with db.transaction():
@@ -261,9 +277,9 @@ async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
     ):
         return
     if was_done:
-        await _reverse(f"refund:{refund.id}:reopen", f"refund:{refund.id}:done")
+        await ledger.reverse_key(f"refund:{refund.id}:reopen", f"refund:{refund.id}:done")
         await orders.returned(order, -refund.amount_minor)
-    await _reverse(f"refund:{refund.id}:undo", f"refund:{refund.id}:ask")
+    await ledger.reverse_key(f"refund:{refund.id}:undo", f"refund:{refund.id}:ask")
     await payments.give_back_capture(refund)
     legs, sources = refund.cover_json["legs"], refund.cover_json["sources"]
     if legs:
@@ -275,8 +291,3 @@ async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
     await orders.tell(order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code)
     await settlement.open_exception("refund_failed", facts={"refund": ids.encode("ref", refund.id)})
 
-
-async def _reverse(key: str, of: str) -> None:
-    journal_id = await ledger.journal_id(of)
-    assert journal_id is not None, of
-    await ledger.reverse(key, journal_id)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from domain.core import bell, db, ids
 
-LEASE_S = 60
+LEASE_S = 50
 BATCH_MAX = 100
 TRIES_MAX = 12
+RING_BEFORE_S = 5.0  # later ones are found in time by the relay's own look
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ async def promise_many(
         [key for _, key in pairs],
         float(due_in_s),
     )
-    if due_in_s <= 0:
+    if due_in_s < RING_BEFORE_S:
         db.after_commit(lambda: bell.ring(bell.PROMISES, queue))
 
 
@@ -90,7 +91,7 @@ FROM due WHERE p.id = due.id RETURNING p.id, p.queue, p.task, p.subject_id, p.fe
 
 
 async def lease(queues: list[str], *, limit: int = BATCH_MAX) -> list[Promise]:
-    """Take due promises for a minute each; a fence number refuses the late answer of an earlier holder."""
+    """Take due promises for LEASE_S each; a fence number refuses the late answer of an earlier holder."""
     rows = await db.fetch(_LEASE, queues, limit, float(LEASE_S))
     return [Promise(**row) for row in rows]
 
@@ -104,6 +105,42 @@ async def held(promise_id: UUID, fence: int) -> Promise | None:
         fence,
     )
     return Promise(**row) if row else None
+
+
+async def held_many(leases: Sequence[tuple[UUID, int]], *, least_s: float) -> list[Promise]:
+    """Those of the leases `(id, fence)` that still hold for `least_s`; the others are somebody else's."""
+    rows = await db.fetch(
+        "SELECT p.id, p.queue, p.task, p.subject_id, p.fence, p.tries"
+        " FROM unnest($1::uuid[], $2::int[]) AS l(id, fence)"
+        " JOIN promise p ON p.id = l.id AND p.fence = l.fence AND p.state = 'leased'"
+        " AND p.lease_until > clock_timestamp() + make_interval(secs => $3)",
+        [promise_id for promise_id, _ in leases],
+        [fence for _, fence in leases],
+        float(least_s),
+    )
+    return [Promise(**row) for row in rows]
+
+
+async def keep_many(leases: Sequence[tuple[UUID, int]]) -> set[UUID]:
+    """`keep` for many in one statement; the ids that were still ours."""
+    rows = await db.fetch(
+        "UPDATE promise p SET state = 'done', done_at = clock_timestamp(), error = NULL"
+        " FROM unnest($1::uuid[], $2::int[]) AS l(id, fence)"
+        " WHERE p.id = l.id AND p.fence = l.fence AND p.state = 'leased' RETURNING p.id",
+        [promise_id for promise_id, _ in leases],
+        [fence for _, fence in leases],
+    )
+    return {row["id"] for row in rows}
+
+
+async def next_due_s(queue: str) -> float | None:
+    """Seconds until the next ready promise of `queue` is due, 0 or less when one is; None without one."""
+    found = await db.value(
+        "SELECT extract(epoch FROM due_at - clock_timestamp())::float8 FROM promise"
+        " WHERE queue = $1 AND state = 'ready' ORDER BY due_at LIMIT 1",
+        queue,
+    )
+    return None if found is None else float(found)
 
 
 async def keep(promise_id: UUID, fence: int) -> bool:

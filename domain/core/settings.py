@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import json
 import os
 import secrets
 from decimal import Decimal
@@ -86,7 +87,7 @@ class Settings(BaseSettings):
     fx_spread_bps: int = Field(default=20, ge=0, le=29)  # 29: within 0.3 % seen from either side
     fx_jump_bps: int = Field(default=1_000, ge=1)  # a larger change of a rate waits for a person
     fx_stale_after_h: int = Field(default=144, ge=1)  # six days: Easter closes the ECB for five
-    fx_manual_rates: dict[str, Decimal] = {}  # JSON: {"USD": "1.08"} units for one euro
+    fx_manual_rates: Annotated[dict[str, Decimal], NoDecode] = {}  # units for one euro
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
     live_heartbeat_s: float = Field(default=15, gt=0)
@@ -144,6 +145,16 @@ class Settings(BaseSettings):
                 )
             ipaddress.ip_network(text, strict=False)
         return found
+
+    @field_validator("fx_manual_rates", mode="before")
+    @classmethod
+    def _rates(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            return json.loads(given, parse_float=Decimal)
+        except ValueError:
+            raise ValueError('must look like {"USD": "1.08"}: units for one euro') from None
 
     @field_validator("master_key", "signing_key", "sandbox_secret")
     @classmethod

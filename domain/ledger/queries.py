@@ -149,9 +149,3 @@ def _running(opening: int, rows: Sequence[db.Record]) -> list[Entry]:
             )
         )
     return entries
-
-
-async def journal_id(key: str) -> UUID | None:
-    """The journal that was posted under `key`."""
-    found: UUID | None = await db.value("SELECT id FROM ledger_journal WHERE key = $1", key)
-    return found

@@ -183,7 +183,7 @@ async def cover_merchant(
     funds = {
         "merchant_reserved": min(reserve_minor, reserve["left_minor"]) if reserve else 0,
         "merchant_pending": item["amount_minor"] if item else 0,
-        "merchant_available": max(0, (await ledger.balance(available)).available),
+        "merchant_available": await ledger.available(available),
     }
     paid = cover(merchant_minor, funds, tuple(funds))
     missing = merchant_minor - sum(paid.values())

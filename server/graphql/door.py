@@ -50,6 +50,10 @@ class NotOverGet(Exception):
     """A mutation came by GET."""
 
 
+class SessionOver(Unauthenticated):
+    """The token a long connection was opened with is no longer good."""
+
+
 @dataclass(slots=True)
 class Answer:
     """A finished response. `code` and `errors` are those of the refusal when nothing was executed."""
@@ -103,6 +107,7 @@ class Door:
         self.origins = frozenset(origins)
         self.documents = Documents(self.schema, is_open=is_open)
         self.hashes = Hashes()
+        self._unwatched: set[asyncio.Task[Answer]] = set()
         self._in_context = self.schema.get_directive("inContext")
 
     async def admit(self, context: Context, token: str | None) -> None:
@@ -115,9 +120,12 @@ class Door:
         context.viewer, context.credential = viewer, token
 
     async def readmit(self, context: Context) -> None:
-        """Look at the token again, before an event is sent. Errors: Unauthenticated once it is over."""
+        """Look at the token again, before an event is sent. Errors: SessionOver."""
         if context.credential is not None:
-            await self.admit(context, context.credential)
+            try:
+                await self.admit(context, context.credential)
+            except Unauthenticated:
+                raise SessionOver() from None
 
     async def answer(self, asked: Asked, context: Context, *, is_get: bool = False) -> Answer:
         """Run a query or mutation. Errors: NotOverGet; everything else is in the answer."""
@@ -210,6 +218,13 @@ class Door:
                     "code": "GRAPHQL_VALIDATION_FAILED" if is_missing else "BAD_USER_INPUT"
                 }
         raise Refused("BAD_USER_INPUT", found)
+
+    async def finish(self, ready: Ready, context: Context) -> Answer:
+        """`run`, to its end even when the caller goes away: a mutation is not cut in the middle."""
+        task = asyncio.ensure_future(self.run(ready, context))
+        self._unwatched.add(task)
+        task.add_done_callback(self._unwatched.discard)
+        return await asyncio.shield(task)
 
     async def charge(self, ready: Ready, context: Context) -> Level:
         """Take the price out of the caller's bucket. Errors: Throttled."""

@@ -48,7 +48,7 @@ class Stream:
         return self
 
     async def __anext__(self) -> Frame:
-        """The next frame. Errors: Unauthenticated once the token is over; whatever the source raises."""
+        """The next frame. Errors: SessionOver; whatever the source raises."""
         payload = await anext(self.source)
         await self.door.readmit(self.context)
         cursor = getattr(payload, "cursor", None) or getattr(payload, "resume_cursor", None)
@@ -94,7 +94,9 @@ async def watch(door: Door, asked: Asked, context: Context) -> Stream | Answer:
         ready = await door.prepare(asked, context)
     except (Refused, DomainError) as error:
         return door.refuse(error, context)
-    if ready.operation.kind is not OperationType.SUBSCRIPTION:
+    if ready.operation.kind is OperationType.MUTATION:
+        return await door.finish(ready, context)
+    if ready.operation.kind is OperationType.QUERY:
         return await door.run(ready, context)
     try:
         await door.charge(ready, context)

@@ -16,12 +16,11 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from domain.core.errors import DomainError
-from domain.identity import Unauthenticated
 from resolvers.context import Context
 from resolvers.errors import Throttled
 from server.graphql import masking, request
 from server.graphql.decode import Malformed, decode
-from server.graphql.door import Answer, Door
+from server.graphql.door import Answer, Door, SessionOver
 from server.graphql.http import context_of
 from server.graphql.limits import (
     CUT,
@@ -34,6 +33,7 @@ from server.graphql.watch import failure, watch
 
 PROTOCOL = "graphql-transport-ws"
 ID_MAX = 128
+REASON_MAX_BYTES = 120  # a close frame holds 125 with its code
 
 
 class Closed(Exception):
@@ -158,7 +158,7 @@ class Socket:
         try:
             given = decode(text)
         except Malformed as error:
-            raise End(4400, str(error)[:100]) from None
+            raise End(4400, str(error)) from None
         match given.get("type"):
             case "subscribe":
                 await self._subscribe(given)
@@ -206,11 +206,11 @@ class Socket:
         if not isinstance(payload, dict):
             raise End(4400, "Invalid subscribe payload")
         if operation_id in self.tasks:
-            raise End(4409, f"Subscriber for {operation_id} already exists"[:100])
+            raise End(4409, f"Subscriber for {operation_id} already exists")
         try:
             asked = request.read(payload)
         except Malformed as error:
-            raise End(4400, str(error)[:100]) from None
+            raise End(4400, str(error)) from None
         if len(self.tasks) >= SOCKET_OPERATIONS_MAX:
             refusal = masking.refusal(Throttled(retry_after=1), self.context)
             await self._error(operation_id, [refusal])
@@ -227,34 +227,39 @@ class Socket:
         mine = self.tasks[operation_id]
         context = self.context.fork()
         try:
+            await self._serve(operation_id, mine, asked, context)
+        except Closed:
+            pass
+        except SessionOver:
+            await self._close(4401, "Unauthorized")
+        finally:
+            self._forget(operation_id, mine)
+
+    async def _serve(
+        self, operation_id: str, mine: asyncio.Task[None], asked: request.Asked, context: Context
+    ) -> None:
+        head = f'{{"id":{orjson.dumps(operation_id).decode()},"type":'
+        try:
             opened = await watch(self.door, asked, context)
-            head = f'{{"id":{orjson.dumps(operation_id).decode()},"type":'
             if isinstance(opened, Answer):
                 self._forget(operation_id, mine)
                 if opened.errors is not None:
                     await self._error(operation_id, opened.errors)
                     return
                 await self._write(f'{head}"next","payload":{opened.body.decode()}}}')
-                await self._write(f'{head}"complete"}}')
-                return
-            del asked
-            head += '"next","payload":'
-            try:
-                async for frame in opened:
-                    await self._write(f"{head}{frame.body.decode()}}}")
-            finally:
-                await opened.close()
-            self._forget(operation_id, mine)
-            await self._write(f'{{"id":{orjson.dumps(operation_id).decode()},"type":"complete"}}')
-        except Closed:
-            pass
-        except Unauthenticated:
-            await self._close(4401, "Unauthorized")
+            else:
+                try:
+                    async for frame in opened:
+                        await self._write(f'{head}"next","payload":{frame.body.decode()}}}')
+                finally:
+                    await opened.close()
+                self._forget(operation_id, mine)
+            await self._write(f'{head}"complete"}}')
+        except (Closed, SessionOver):
+            raise
         except Exception as error:
             self._forget(operation_id, mine)
             await self._error(operation_id, failure(error, context))
-        finally:
-            self._forget(operation_id, mine)
 
     def _forget(self, operation_id: str, task: asyncio.Task[None]) -> None:
         if self.tasks.get(operation_id) is task:
@@ -286,7 +291,8 @@ class Socket:
         if self.is_closed:
             return
         self.is_closed = True
+        short = reason.encode()[:REASON_MAX_BYTES].decode(errors="ignore")
         try:
-            await self.send({"type": "websocket.close", "code": code, "reason": reason})
+            await self.send({"type": "websocket.close", "code": code, "reason": short})
         except (OSError, RuntimeError):
             pass

@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -96,21 +95,22 @@ async def test_killed_provider_forgets_nothing(tmp_path: Path) -> None:
         "KAMI_SANDBOX_AUTOCONFIRM_MS": "0",
     }
     command = [sys.executable, "-m", "uvicorn", "--factory", "server.sandbox.app:create_app"]
-    with subprocess.Popen(
-        [*command, "--port", str(port), "--log-level=critical"], env=environment
-    ) as process:
-        adapter = Sandbox(base_url=f"http://127.0.0.1:{port}", secret=SECRET)
-        try:
-            request = charge_request("http://127.0.0.1:9")
+    process = await asyncio.create_subprocess_exec(
+        *command, "--port", str(port), "--log-level=critical", env=environment
+    )
+    adapter = Sandbox(base_url=f"http://127.0.0.1:{port}", secret=SECRET)
+    request = charge_request("http://127.0.0.1:9")
+    try:
+        answer = await adapter.charge(request)
+        for _ in range(200):
+            if answer.state is not ChargeState.UNKNOWN:
+                break
+            await asyncio.sleep(0.05)
             answer = await adapter.charge(request)
-            for _ in range(200):
-                if answer.state is not ChargeState.UNKNOWN:
-                    break
-                await asyncio.sleep(0.05)
-                answer = await adapter.charge(request)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            await adapter.close()
+    finally:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        await adapter.close()
 
     async with running_sandbox(tmp_path) as sandbox:
         found = await sandbox.adapter().query(account=ACCOUNT, reference=request.reference)

@@ -1,0 +1,187 @@
+"""The arq side: one connection pool, one worker per queue, every setting written out, JSON only.
+
+arq polls; the relay of the same process wakes its worker instead, so polling is slow and costs
+nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+from uuid import uuid4
+
+import arq
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Function, func
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from domain.core import heartbeat
+from domain.core.promises import Promise
+from workers import outbox
+
+POLL_S = 1.0
+PAUSE_MAX_S = 5.0
+BEAT_EVERY_S = 10.0
+JOB_TIMEOUT_S = 30
+STOP_S = 10
+EXPIRES_MS = 300_000
+REDIS_TIMEOUT_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+def dump(job: dict[str, Any]) -> bytes:
+    """A job as JSON: whoever can write to Redis must not be able to run code here."""
+    return json.dumps(job, separators=(",", ":")).encode()
+
+
+def key(queue: str) -> str:
+    """The Redis key of a queue."""
+    return f"kami:queue:{queue}"
+
+
+def create_pool(url: str) -> ArqRedis:
+    """The Redis connections of arq; a server that is silent is noticed after five seconds."""
+    pool = ConnectionPool.from_url(
+        url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S
+    )
+    return ArqRedis(
+        pool_or_conn=pool,
+        job_serializer=dump,
+        job_deserializer=json.loads,
+        default_queue_name=key("general"),
+        expires_extra_ms=EXPIRES_MS,
+    )
+
+
+def settings(queue: str) -> dict[str, Any]:
+    """Every setting of the worker of `queue`: arq's defaults include pickle."""
+    keep: Function = func(
+        outbox.keep, name="keep", timeout=JOB_TIMEOUT_S, keep_result=0, max_tries=100
+    )
+    return {
+        "functions": [keep],
+        "queue_name": key(queue),
+        "cron_jobs": None,
+        "burst": False,
+        "on_startup": None,
+        "on_shutdown": None,
+        "on_job_start": None,
+        "on_job_end": None,
+        "after_job_end": None,
+        "handle_signals": False,
+        "job_completion_wait": STOP_S,
+        "max_jobs": outbox.SLOTS[queue],
+        "job_timeout": JOB_TIMEOUT_S,
+        "keep_result": 0,
+        "keep_result_forever": False,
+        "poll_delay": POLL_S,
+        "queue_read_limit": 100,
+        "max_tries": 100,
+        "health_check_interval": 10,
+        "health_check_key": f"{key(queue)}:health",
+        "retry_jobs": True,
+        "allow_abort_jobs": False,
+        "max_burst_jobs": -1,
+        "job_serializer": dump,
+        "job_deserializer": json.loads,
+        "expires_extra_ms": EXPIRES_MS,
+        "timezone": UTC,
+        "log_results": False,
+    }
+
+
+class Worker(arq.Worker):
+    """An arq worker that is rung, outlives Redis, and shows that its poll loop turns."""
+
+    def __init__(self, queue: str, pool: ArqRedis) -> None:
+        super().__init__(**settings(queue), redis_pool=pool)
+        self.queue = queue
+        self._rung = asyncio.Event()
+        self._beat_at = 0.0
+
+    def ring(self) -> None:
+        """A job was put into our queue."""
+        self._rung.set()
+
+    async def main(self) -> None:
+        """Poll for ever, at once when rung; errors of Redis are waited out."""
+        self.ctx["redis"] = self.pool
+        pause_s = 0.1
+        while True:
+            self._rung.clear()
+            try:
+                await self._poll_iteration()
+                await self._beat()
+            except (RedisError, OSError, TimeoutError) as error:
+                _log.warning("worker.redis_away", queue=self.queue, error=type(error).__name__)
+                self._beat_at = 0.0
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, PAUSE_MAX_S)
+                continue
+            pause_s = 0.1
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._rung.wait()
+            except TimeoutError:
+                pass
+
+    async def _beat(self) -> None:
+        now = self.loop.time()
+        if now - self._beat_at >= BEAT_EVERY_S:
+            await heartbeat.beat(self.queue)
+            self._beat_at = now
+
+    async def stop(self) -> None:
+        """Take no more; running jobs get ten seconds, then they are cancelled and given back."""
+        self.allow_pick_jobs = False
+        if self.tasks:
+            await asyncio.wait(list(self.tasks.values()), timeout=STOP_S)
+        for task in (*self.tasks.values(), self.main_task):
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+
+
+class Runners:
+    """The workers of one process by queue, and the way into them."""
+
+    def __init__(self, pool: ArqRedis, queues: list[str]) -> None:
+        self.pool = pool
+        self.workers: Mapping[str, Worker] = {queue: Worker(queue, pool) for queue in queues}
+        self.relay = outbox.Relay(queues, self.enqueue)
+        for worker in self.workers.values():
+            worker.ctx["relay"] = self.relay
+
+    async def enqueue(self, queue: str, leased: list[Promise]) -> str:
+        """Put one job for these promises into arq and wake our worker. Errors: RedisError."""
+        job_id = uuid4().hex
+        await self.pool.enqueue_job(
+            "keep",
+            queue,
+            [(str(one.id), one.fence) for one in leased],
+            _job_id=job_id,
+            _queue_name=key(queue),
+        )
+        self.workers[queue].ring()
+        return job_id
+
+    async def keep_running(self, until: asyncio.Event) -> None:
+        """Run the workers until `until` is set, then let them finish."""
+        running = [asyncio.create_task(worker.async_run()) for worker in self.workers.values()]
+        stopped = asyncio.create_task(until.wait())
+        try:
+            await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
+            for task in running:
+                if task.done():
+                    task.result()  # a poll loop that ended by itself ends the process
+        finally:
+            stopped.cancel()
+            await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
+            await asyncio.gather(*running, return_exceptions=True)
+            await self.pool.aclose(close_connection_pool=True)

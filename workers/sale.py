@@ -1,0 +1,52 @@
+"""The sale after the click: one fulfilment loop per lane, refunds, and what an unclear attempt needs."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domain import checkout
+from domain.checkout import StillPending
+from domain.core import bell
+from domain.orders import LANES
+from workers.registry import Later, loops, tasks
+from workers.loops import Loop
+
+LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
+
+
+def _lane(lane: int) -> Loop:
+    async def run() -> float | None:
+        # A full set means that more may wait.
+        return 0 if await checkout.fulfil(lane) else None
+
+    return Loop(
+        f"fulfil.{lane}",
+        run,
+        every_s=LOOK_EVERY_S,
+        topic=bell.CAPTURES,
+        wants=lambda ids: str(lane) in ids,
+    )
+
+
+async def check_attempts() -> float | None:
+    """Ask providers about attempts that gave no clear answer."""
+    return 0 if await checkout.check_due() else None
+
+
+async def send_refund(refund_id: UUID) -> None:
+    """Send a refund, or ask about one that was sent. Errors: Later."""
+    try:
+        await checkout.send(refund_id)
+    except StillPending as pending:
+        raise Later(pending.in_s) from None
+
+
+def load() -> None:
+    """Register the loops and tasks of the settlement queue."""
+    loops["settlement"] += [_lane(lane) for lane in range(LANES)]
+    loops["settlement"].append(Loop("attempts", check_attempts, every_s=CHECK_EVERY_S))
+    tasks["refund.send"] = send_refund
+    tasks["refund.word"] = checkout.recheck
+    tasks["refund.surplus"] = checkout.return_surplus
+    tasks["refund.partial"] = checkout.return_partial
