@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from domain import identity, notifications, risk
+from domain import fx, identity, notifications, risk
 from domain.core import bell, db, once, promises, saga, trace
 from workers.loops import Loop
 
@@ -72,6 +72,8 @@ EVERY: list[Every] = [
     Every("once.prune", HOUR_S, once.prune),
     Every("risk.prune", HOUR_S, risk.prune),
     Every("identity.prune", HOUR_S, identity.prune),
+    Every("fx.refresh", HOUR_S, fx.keep_current),
+    Every("fx.expire", HOUR_S, fx.expire_due),
     Every("mails.sweep", MINUTE_S, notifications.sweep),
     Every("mails.prune", HOUR_S, notifications.prune),
     Every("partitions", 6 * HOUR_S, _make_partitions),

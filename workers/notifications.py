@@ -1,12 +1,13 @@
 """Mails: the event log is read into mails owed, and what is due is sent.
 
-Two loops, so that a slow mail server never delays the reading.
-Neither is rung by the bell: a second of patience makes one batch of what would be a hundred.
+Two loops, so that a slow mail server never delays the reading. Neither is rung by the bell: a second
+of patience makes one batch of what would be a hundred.
 """
 
 from __future__ import annotations
 
 from domain import notifications
+from domain.core.events import READ_MAX
 from workers.loops import Loop
 from workers.registry import loops
 
@@ -14,13 +15,13 @@ EVERY_S = 1.0
 
 
 async def collect() -> float | None:
-    """Read the next stretch of the log."""
-    return 0 if await notifications.collect() else None
+    """Read the next stretch of the log; a full one means that more may wait."""
+    return 0 if await notifications.collect() >= READ_MAX else None
 
 
 async def send() -> float | None:
-    """Send the next batch."""
-    return 0 if await notifications.send_due() else None
+    """Send the next batch; a full one means that more may wait."""
+    return 0 if await notifications.send_due() >= notifications.SEND_MAX else None
 
 
 def load() -> None:

@@ -4,7 +4,16 @@
 and `consume` uses a lock up, once. Arithmetic is in `rules`: 12 digits, whole numbers, floors.
 """
 
-from domain.fx.actions import accept, consume, exchange, expire_due, quote, refresh, set_rate
+from domain.fx.actions import (
+    accept,
+    consume,
+    exchange,
+    expire_due,
+    keep_current,
+    quote,
+    refresh,
+    set_rate,
+)
 from domain.fx.models import Consumed, Health, Quote, QuoteState, Refreshed
 from domain.fx.ports import FeedFailed
 from domain.fx.queries import (
@@ -42,6 +51,7 @@ __all__ = [
     "forget",
     "health",
     "is_locked",
+    "keep_current",
     "keep_fresh",
     "load",
     "offer",

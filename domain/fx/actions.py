@@ -52,6 +52,20 @@ async def refresh(feed: Feed | None = None) -> Refreshed:
     )
 
 
+async def keep_current() -> None:
+    """Refresh, and raise the alarm while a rate cannot be used: the entry of the timetable.
+
+    Errors: FeedFailed, after the alarm.
+    """
+    try:
+        await refresh()
+    finally:
+        state = await queries.health()
+        if not state.is_good:
+            stale, suspect = list(state.stale), list(state.suspect)
+            _log.error("fx.rates_unusable", taken_at=state.taken_at, stale=stale, suspect=suspect)
+
+
 async def set_rate(
     from_ccy: str, to_ccy: str, rate: Decimal, *, by: UUID, stale_at: datetime | None = None
 ) -> None:

@@ -3,12 +3,13 @@ a port."""
 
 from __future__ import annotations
 
-from domain.notifications.actions import TooSoon, collect, prune, resend, send_due, sweep
+from domain.notifications.actions import SEND_MAX, TooSoon, collect, prune, resend, send_due, sweep
 from domain.notifications.queries import waiting
 from domain.notifications.rules import MAILS, Audience, Template
 
 __all__ = [
     "MAILS",
+    "SEND_MAX",
     "Audience",
     "Template",
     "TooSoon",

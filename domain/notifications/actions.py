@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import structlog
 
+import i18n
 from domain.core import db, events, ids, vault
 from domain.core.errors import DomainError
+from domain.core.events import Event
 from domain.core.settings import settings
 from domain.notifications import queries, rules
 from domain.notifications.ports import Answer, Mail, Outcome, notifiers
@@ -62,18 +64,42 @@ async def collect(*, limit: int = events.READ_MAX) -> int:
         told = [event for event in read if event.kind in rules.MAILS]
         if told:
             orders = await queries.subjects({event.order_id for event in told})
+            titles = await _titles(told)
             await _owe(
                 [
                     notice
                     for event in told
-                    if event.order_id in orders
+                    if (order := orders.get(event.order_id)) is not None
                     for notice in rules.notices(
-                        event.kind, event.sequence, event.facts, orders[event.order_id]
+                        event.kind, event.sequence, _named(event, titles, order.shop_locale), order
                     )
                 ]
             )
         await events.advance(READER, position)
         return len(read)
+
+
+def _variant(event: Event) -> UUID | None:
+    text = str(event.facts.get("variant_id", ""))
+    try:
+        return ids.decode(text, "var") if text.startswith("var_") else UUID(text)
+    except (ids.IdInvalid, ValueError):
+        return None
+
+
+async def _titles(told: Sequence[Event]) -> dict[UUID, dict[str, str]]:
+    """The names of the variants that events speak of; most stretches of the log speak of none."""
+    variants = {variant for event in told if (variant := _variant(event)) is not None}
+    return await queries.titles(variants) if variants else {}
+
+
+def _named(event: Event, titles: Mapping[UUID, dict[str, str]], locale: str) -> Mapping[str, Any]:
+    variant = _variant(event)
+    names = titles.get(variant) if variant is not None else None
+    if not names:
+        return event.facts
+    title = names.get(i18n.nearest(locale)) or names.get(i18n.DEFAULT) or next(iter(names.values()))
+    return {**event.facts, "title": title}
 
 
 async def _owe(notices: Sequence[Notice]) -> None:

@@ -24,6 +24,15 @@ WHERE o.id = ANY($1)
 """
 
 
+_TITLES = """
+SELECT v.id, t.language, coalesce(p.title || ': ', '') || t.title AS title
+FROM variant v JOIN variant_text t ON t.merchant_id = v.merchant_id AND t.variant_id = v.id
+LEFT JOIN product_text p ON p.merchant_id = v.merchant_id AND p.product_id = v.product_id
+    AND p.language = t.language
+WHERE v.id = ANY($1)
+"""
+
+
 async def subjects(order_ids: Iterable[UUID]) -> dict[UUID, Subject]:
     """What mails need of these orders; an unknown id is left out."""
     found = {}
@@ -43,6 +52,14 @@ async def subjects(order_ids: Iterable[UUID]) -> dict[UUID, Subject]:
             shop_email=row["contact_email"],
             items=tuple(zip(row["titles"], row["quantities"], strict=True)),
         )
+    return found
+
+
+async def titles(variant_ids: Iterable[UUID]) -> dict[UUID, dict[str, str]]:
+    """What variants are called, by language: "product: variant"."""
+    found: dict[UUID, dict[str, str]] = {}
+    for row in await db.fetch(_TITLES, list(variant_ids)):
+        found.setdefault(row["id"], {})[row["language"]] = row["title"]
     return found
 
 

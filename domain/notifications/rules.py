@@ -135,8 +135,8 @@ def _facts(template: Template, event: Mapping[str, Any], order: Subject) -> dict
         facts["asked"] = [order.total.minor, order.total.currency]
     elif template is Template.STOCK_LOW:
         facts["variant"] = str(event.get("variant_id", ""))
-        facts["title"] = one_line(str(event.get("title", "")))
-        facts["left"] = int(event.get("left", 0))
+        facts["title"] = one_line(str(event.get("title") or facts["variant"]))
+        facts["left"] = int(event.get("available", 0))
         facts["items"] = []
     return facts
 

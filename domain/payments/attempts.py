@@ -29,7 +29,7 @@ CHECK_MAX_S = 6 * 3600
 
 
 class AttemptLive(DomainError):
-    """Another attempt of the order may still take money."""
+    """Another attempt of the order may still take money, or money that contradicts one waits for a person."""
 
     code = "ATTEMPT_LIVE"
 
@@ -39,6 +39,7 @@ INSERT INTO payment_attempt (id, intent_id, order_id, merchant_id, lane, seq, pr
     requested_minor, ccy, next_check_at)
 SELECT $1, $2, $2, $3, $4, 1 + (SELECT count(*) FROM payment_attempt WHERE order_id = $2), $5, $6, $7, $8, $9,
     clock_timestamp() + interval '45 s'
+WHERE EXISTS (SELECT FROM payment_intent WHERE order_id = $2 AND state <> 'conflicted')
 ON CONFLICT (order_id) WHERE state IN ('started', 'requires_action', 'processing', 'authorized', 'unknown')
 DO NOTHING RETURNING {columns}
 """.format(columns=ATTEMPT_COLUMNS)

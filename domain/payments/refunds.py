@@ -55,8 +55,8 @@ async def move_refund(
     """Move a refund from one of `sources` to `target`; false when it stands elsewhere."""
     return bool(
         await db.execute(
-            "UPDATE refund SET state = $3, provider_ref = coalesce($4, provider_ref), raw_code = $5,"
-            " done_at = CASE WHEN $3 IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END"
+            "UPDATE refund SET state = $3::text, provider_ref = coalesce($4, provider_ref), raw_code = $5,"
+            " done_at = CASE WHEN $3::text IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END"
             " WHERE id = $1 AND state = ANY($2)",
             refund_id,
             list(sources),

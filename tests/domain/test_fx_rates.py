@@ -10,12 +10,13 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+import structlog
 
 from domain import fx
 from domain.core import clock, db
 from domain.core.money import CURRENCIES, Money, UnsupportedCurrency
 from domain.fx import queries
-from domain.fx.ports import FeedFailed
+from domain.fx.ports import FeedFailed, feeds
 from domain.fx.rules import RateUnavailable
 from tests.domain.exchange import RATES, consume, feed, lock
 
@@ -78,6 +79,24 @@ async def test_b08_a_stale_feed_gives_no_new_quote_and_existing_ones_hold() -> N
     health = await fx.health()
     assert health.stale == ("EUR/CNY", "EUR/HKD", "EUR/JPY", "EUR/USD")
     assert not health.is_good
+
+
+async def test_b08_the_timetable_raises_the_alarm_while_a_rate_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = feed()
+    monkeypatch.setitem(feeds, "ecb_snapshot", source)
+
+    with structlog.testing.capture_logs() as calm:
+        await fx.keep_current()
+    source.is_dead = True
+    clock.shift(timedelta(days=7))
+    with structlog.testing.capture_logs() as alarmed, pytest.raises(FeedFailed):
+        await fx.keep_current()
+
+    assert [line["event"] for line in calm if line["log_level"] == "error"] == []
+    assert [line["event"] for line in alarmed] == ["fx.rates_unusable"]
+    assert alarmed[0]["stale"] == ["EUR/CNY", "EUR/HKD", "EUR/JPY", "EUR/USD"]
 
 
 async def test_b08_before_the_first_refresh_there_is_no_rate() -> None:

@@ -10,10 +10,11 @@ from uuid import UUID
 
 import pytest
 
-from domain import merchants, notifications
+from domain import catalogue, merchants, notifications
 from domain.core import db as core
 from domain.core import events, ids, vault
 from domain.core.events import Event
+from domain.core.money import Money
 from domain.notifications import Template, TooSoon, actions, ports
 from domain.notifications.ports import Answer, Mail, Outcome
 
@@ -301,19 +302,41 @@ async def test_a_mail_that_cannot_be_written_stops_no_other(db: None, carrier: C
 async def test_low_stock_is_told_once_a_day_per_variant(db: None, carrier: Carrier) -> None:
     at, other = await shop(), await shop()
     for _ in range(3):
-        await happened(at, await order(at), "stock.low", variant_id="v1", title="Coins", left=3)
-    await happened(at, await order(at), "stock.low", variant_id="v2", title="Gems", left=0)
-    await happened(other, await order(other), "stock.low", variant_id="v3", title="Dust", left=1)
+        await happened(at, await order(at), "stock.low", variant_id="v1", available=3)
+    await happened(at, await order(at), "stock.low", variant_id="v2", available=0)
+    await happened(other, await order(other), "stock.low", variant_id="v3", available=1)
     await collected()
-    await happened(at, await order(at), "stock.low", variant_id="v1", title="Coins", left=2)
+    await happened(at, await order(at), "stock.low", variant_id="v1", available=2)
     await collected()
     assert await core.value("SELECT count(*) FROM notification") == 3
 
     await core.execute("UPDATE notification SET created_at = created_at - interval '25 hours'")
-    await happened(at, await order(at), "stock.low", variant_id="v1", title="Coins", left=1)
+    await happened(at, await order(at), "stock.low", variant_id="v1", available=1)
     await collected()
 
     assert await core.value("SELECT count(*) FROM notification") == 4
+
+
+async def test_low_stock_names_the_variant_in_the_merchants_language(
+    db: None, carrier: Carrier
+) -> None:
+    at = await shop("zh-Hans")
+    texts = {"en": catalogue.Text("Coins", ""), "zh": catalogue.Text("星币", "")}
+    product_id = await catalogue.add_product(*at, texts)
+    variant_id = await catalogue.add_variant(
+        at[0],
+        product_id,
+        {"en": "500 pieces", "zh": "500 枚"},
+        catalogue.Source(catalogue.Delivery.STOCK),
+        catalogue.PriceList([Money(490, "USD")], "USD"),
+    )
+    for given in (str(variant_id), ids.encode("var", variant_id)):
+        await happened(at, await order(at), "stock.low", variant_id=given, available=3)
+
+    await collected()
+    await notifications.send_due()
+
+    assert {mail.subject for mail in carrier.taken} == {"库存不足：星币: 500 枚"}
 
 
 async def test_e14_resend_is_idempotent_and_audited(db: None, carrier: Carrier) -> None:

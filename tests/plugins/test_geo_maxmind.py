@@ -182,7 +182,7 @@ def test_x01_overwriting_in_place_does_not_kill_the_reader(tmp_path: Path) -> No
 
     os.truncate(path, 0)  # a mapped file would raise SIGBUS here
 
-    assert locator.country("8.8.8.9") == "HK"
+    assert settled(locator, "8.8.8.9") == "HK"
 
 
 @pytest.mark.usefixtures("at_once")

@@ -59,7 +59,9 @@ class Client:
         self.door = Door(graphql_toy.schema, is_open=is_open, **options)
         self._http = Http(self.door)
 
-    async def ask(self, query: str, /, headers: dict[str, str] | None = None, **variables: Any) -> Reply:
+    async def ask(
+        self, query: str, /, headers: dict[str, str] | None = None, **variables: Any
+    ) -> Reply:
         """POST a document with variables; the exact response type, so that refusals have a status."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         return await self.post(body, headers={"accept": EXACT, **(headers or {})})

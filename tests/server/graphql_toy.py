@@ -1,7 +1,6 @@
 """A small contract that uses everything the front door offers; its tests are tests of the door, not of a noun."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as row_field
@@ -10,6 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 import strawberry
 
 from domain.core import ids
@@ -196,7 +196,7 @@ async def _make_once(info: Asked, input: MakeInput) -> Any:
 
     async def store(key: str, value: Any) -> None:
         if key == own:
-            state.stored[once.scope, once.key] = (once.request_hash, json.dumps(value).encode())
+            state.stored[once.scope, once.key] = (once.request_hash, orjson.dumps(value))
 
     info.context.finished.append(store)
     return made
@@ -219,6 +219,10 @@ async def _slow(info: Asked, seconds: float) -> str:
 
 def _bug(info: Asked) -> str:
     raise RuntimeError("secret-of-the-house")
+
+
+def _unwritable(info: Asked) -> Any:
+    return {1, 2}
 
 
 def _secret(info: Asked) -> str:
@@ -257,6 +261,9 @@ class ToyQuery:
     bug: str | None = query_field(_bug, description="Always fails.", who=Who.ANYONE)
     slow: str | None = query_field(_slow, description="Takes its time.", who=Who.ANYONE)
     secret: str | None = query_field(_secret, description="For members.", who=Who.MERCHANT)
+    unwritable: JSON | None = query_field(
+        _unwritable, description="Not JSON at all.", who=Who.ANYONE
+    )
     here: str = query_field(_here, description="Where the caller is taken to be.", who=Who.ANYONE)
     echo: JSON = query_field(_echo, description="Gives back what it was given.", who=Who.ANYONE)
 

@@ -24,7 +24,10 @@ MALFORMED = {
     "empty": b"",
     "duplicate key": b'{"query": "{__typename}", "query": "{__typename}"}',
     "duplicate key below": b'{"query": "{__typename}", "variables": {"a": 1, "a": 2}}',
-    "deep": b'{"query": "{__typename}", "variables": {"a": ' + b"[" * 10_000 + b"]" * 10_000 + b"}}",
+    "deep": b'{"query": "{__typename}", "variables": {"a": '
+    + b"[" * 10_000
+    + b"]" * 10_000
+    + b"}}",
     "open brackets": b"[" * 200_000,
     "long integer": b'{"query": "{__typename}", "variables": {"a": ' + b"9" * 5_000 + b"}}",
     "NaN": b'{"query": "{__typename}", "variables": {"a": NaN}}',
@@ -72,7 +75,9 @@ async def test_j14_nul_inside_the_document_is_bad_user_input(door: Client) -> No
 
 
 async def test_j14_a_whole_surrogate_pair_is_one_character(door: Client) -> None:
-    body = b'{"query": "query($t: String) { echo(text: $t) }", "variables": {"t": "\\ud83d\\ude00"}}'
+    body = (
+        b'{"query": "query($t: String) { echo(text: $t) }", "variables": {"t": "\\ud83d\\ude00"}}'
+    )
     reply = await door.post(body)
 
     assert reply.data["echo"][0] == "\U0001f600"
