@@ -27,7 +27,7 @@ JSON_DEPTH_MAX = 16
 CRYPTO = frozenset({"BTC", "DAI", "ETH", "LTC", "SOL", "TRX", "USDC", "USDT"})
 
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?", re.ASCII)
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)", re.ASCII)
+_INTEGER = re.compile(rf"-?(0|[1-9][0-9]{{0,{BIG_DIGITS_MAX - 1}}})", re.ASCII)
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -54,7 +54,7 @@ def _text(name: str, wanted: str, fits: Callable[[str], object]) -> Callable[[An
 
 def _parse_big(value: Any) -> int:
     text = str(value) if type(value) is int else value
-    if not isinstance(text, str) or len(text) > BIG_DIGITS_MAX + 1 or not _INTEGER.fullmatch(text):
+    if not isinstance(text, str) or not _INTEGER.fullmatch(text):
         raise refuse("BigInt", f"a whole number of at most {BIG_DIGITS_MAX} digits as a string")
     return int(text)
 

@@ -81,19 +81,24 @@ def on_parent_death(number: signal.Signals) -> Callable[[], None] | None:
     return arm
 
 
+def die_with(parent: int) -> None:
+    """In a child, on Linux: be killed when `parent` (the thread that forked us) ends, however it ends."""
+    assert _libc is not None
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
+
+
 def hold_lifeline() -> None:
     """In a child: end at once when the parent named by KAMI_LIFELINE ends, however it ends."""
-    parent_text, _, pipe_text = os.environ.pop(LIFELINE, "").partition(":")
-    if not parent_text:
+    parent, _, pipe = os.environ.pop(LIFELINE, "").partition(":")
+    if not parent:
         return
-    parent, pipe = int(parent_text), int(pipe_text)
     if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        os.close(pipe)
-        if os.getppid() != parent:
-            os._exit(1)
+        os.close(int(pipe))
+        die_with(int(parent))
         return
-    threading.Thread(target=_watch, args=(pipe,), name="lifeline", daemon=True).start()
+    threading.Thread(target=_watch, args=(int(pipe),), name="lifeline", daemon=True).start()
 
 
 def _watch(pipe: int) -> None:

@@ -16,8 +16,18 @@ from functools import partial
 
 import structlog
 
-from domain import fx, identity, notifications, risk
+from domain import (
+    catalogue,
+    checkout,
+    fx,
+    identity,
+    ledger,
+    notifications,
+    risk,
+    settlement,
+)
 from domain.core import bell, db, once, promises, saga, trace
+from workers import books
 from workers.loops import Loop
 
 LOOK_EVERY_S = 5.0
@@ -68,6 +78,14 @@ async def _make_partitions() -> None:
 EVERY: list[Every] = [
     Every("promises.sweep", 5, _sweep_promises),
     Every("saga.sweep", 10, saga.sweep),
+    Every("orders.expire", 5, checkout.expire_due),
+    Every("stock.sweep", 15, catalogue.sweep),
+    Every("settlement.release", MINUTE_S, settlement.release_due),
+    Every("reserves.release", HOUR_S, settlement.release_reserves),
+    Every("holds.expire", MINUTE_S, ledger.expire),
+    Every("ledger.check", HOUR_S, books.check),
+    Every("stock.fold", HOUR_S, catalogue.fold),
+    Every("stock.prune", HOUR_S, catalogue.prune),
     Every("promises.prune", HOUR_S, promises.prune),
     Every("once.prune", HOUR_S, once.prune),
     Every("risk.prune", HOUR_S, risk.prune),
@@ -78,7 +96,7 @@ EVERY: list[Every] = [
     Every("mails.prune", HOUR_S, notifications.prune),
     Every("partitions", 6 * HOUR_S, _make_partitions),
 ]
-DAILY: list[Daily] = []
+DAILY: list[Daily] = [Daily("ledger.snapshot", books.snapshot, at_s=HOUR_S)]
 
 
 _CLAIM = """

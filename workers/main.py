@@ -12,7 +12,7 @@ from domain.core import bell, db
 from domain.core.heartbeat import QUEUES
 from domain.core.settings import settings
 from plugins import installed
-from workers import cron, notifications, queue, registry, sagas
+from workers import books, cron, notifications, queue, registry, sagas, sale
 from workers.loops import keep_running
 
 CONNECTIONS_MAX = 16
@@ -22,6 +22,8 @@ _log = structlog.get_logger(__name__)
 
 def load() -> None:
     """Register every task and loop of this build."""
+    sale.load()
+    books.load()
     notifications.load()
     sagas.load()
 

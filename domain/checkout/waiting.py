@@ -13,10 +13,15 @@ from domain.payments.models import Refund
 RESTOCK_MAX = 500
 
 
-async def restock(merchant_id: UUID, *, limit: int = RESTOCK_MAX) -> int:
-    """New stock came in: send the merchant's short orders round again, oldest first; how many."""
+async def restock(variant_id: UUID, *, limit: int = RESTOCK_MAX) -> int:
+    """New stock of a variant came in: send the short orders that want it round again, oldest first; how many."""
     rows = await db.fetch(
-        "SELECT id FROM orders WHERE merchant_id = $1 AND status = 'short' ORDER BY id LIMIT $2", merchant_id, limit
+        "SELECT o.id FROM orders o WHERE o.status = 'short'"
+        " AND o.merchant_id = (SELECT merchant_id FROM variant WHERE id = $1)"
+        " AND EXISTS (SELECT FROM order_line l WHERE l.order_id = o.id AND l.variant_id = $1)"
+        " ORDER BY o.id LIMIT $2",
+        variant_id,
+        limit,
     )
     return sum([await _free(row["id"], OrderStatus.SHORT, "short") for row in rows])
 

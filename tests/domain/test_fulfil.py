@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from domain import catalogue, checkout, ledger, orders
+from domain import catalogue, checkout, ledger, orders, settlement
 from domain.core import clock, db
 from domain.core.money import Money
 from domain.ledger import AccountKey
@@ -81,7 +81,6 @@ async def test_c01_the_same_word_fifty_times_in_parallel_delivers_once() -> None
 async def test_a_set_of_many_orders_is_one_set_and_one_culprit_spoils_nobody() -> None:
     shop = await make.shop(keys=40)
     placed = [await make.paid(shop) for _ in range(30)]
-    await db.execute("UPDATE inbox_event SET facts_json = facts_json", ) if False else None
 
     assert await checkout.fulfil(placed[0].lane) == 30
 
@@ -173,7 +172,7 @@ async def test_d06_short_stock_pays_nobody_and_delivers_after_a_restock() -> Non
     assert await posted(AccountKey("buyer_held", shop.merchant_id, "", USD)) == 10_000
 
     await make.stock(shop.merchant_id, shop.variant_id, 1)
-    assert await checkout.restock(shop.merchant_id) == 1
+    assert await checkout.restock(shop.variant_id) == 1
     await fulfil(order)
 
     assert await make.status([order.id]) == ["delivered"]
@@ -260,8 +259,6 @@ async def test_t1_sales_wait_for_their_day_and_move_once() -> None:
     await fulfil(order)
     pending = AccountKey("merchant_pending", shop.merchant_id, "", USD)
     available = AccountKey("merchant_available", shop.merchant_id, "", USD)
-    from domain import settlement
-
     assert (await posted(pending), await posted(available)) == (9_400, 0)
     assert await settlement.release_due() == 0
     clock.shift(timedelta(days=1))
@@ -274,11 +271,10 @@ async def test_t1_sales_wait_for_their_day_and_move_once() -> None:
     assert (await posted(pending), await posted(available)) == (0, 9_400)
 
 
-async def test_provider_cost_is_booked_at_capture() -> None:
-    shop = await make.shop()
-    providers["sandbox"] = Sandbox.__new__(Sandbox)
-    providers.pop("sandbox")
-    order = await make.paid(shop)
+async def test_provider_cost_is_booked_at_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(providers, "sandbox", Sandbox(base_url="http://127.0.0.1:1", secret=bytes(32)))
+    order = await make.paid(await make.shop())
     await fulfil(order)
 
-    assert await posted(CLEARING) == -10_000
+    assert await posted(AccountKey("provider_fee", None, "sandbox:main", USD)) == -320
+    assert await posted(CLEARING) == -10_000 + 320

@@ -221,6 +221,13 @@ def _bug(info: Asked) -> str:
     raise RuntimeError("secret-of-the-house")
 
 
+def _broken(info: Asked) -> Any:
+    row = make(8)
+    row.title, row.colour = None, "green"  # type: ignore[assignment]
+    row.price, row.parts = None, [row, None]  # type: ignore[assignment, list-item]
+    return row
+
+
 def _unwritable(info: Asked) -> Any:
     return {1, 2}
 
@@ -261,6 +268,9 @@ class ToyQuery:
     bug: str | None = query_field(_bug, description="Always fails.", who=Who.ANYONE)
     slow: str | None = query_field(_slow, description="Takes its time.", who=Who.ANYONE)
     secret: str | None = query_field(_secret, description="For members.", who=Who.MERCHANT)
+    broken: Toy | None = query_field(
+        _broken, description="Nulls where none may be.", who=Who.ANYONE
+    )
     unwritable: JSON | None = query_field(
         _unwritable, description="Not JSON at all.", who=Who.ANYONE
     )
