@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
-from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from domain.core.settings import ROOT
-from server import processes
+from server.lives import Life, Starter
 
 STOP_S = 15.0
 STEADY_S = 30.0  # who lived this long starts again without a pause
@@ -21,6 +18,8 @@ EARLY_DEATHS_MAX = 3
 LINE_BYTES_MAX = 256 * 1024
 READY = "KAMI_READY_FD"
 
+Say = Callable[[str, str], None]
+
 
 class ChildFailed(Exception):
     """A process does not come up at all; its words are above."""
@@ -28,16 +27,20 @@ class ChildFailed(Exception):
 
 @dataclass
 class Child:
-    """`kami <arguments>` under supervision, named `name` in the log."""
+    """`kami <arguments>` under supervision, named `name` in the log.
+
+    In arguments and environment "@2", "@3" … stand for the files of `inherit`.
+    """
 
     name: str
     arguments: list[str]
     environment: Mapping[str, str]
-    say: Callable[[str, str], None]
+    starter: Starter
+    say: Say
     inherit: tuple[int, ...] = ()
     ended: Callable[[int], None] = lambda pid: None
     restarts: int = 0
-    process: Process | None = field(default=None, init=False)
+    life: Life | None = field(default=None, init=False)
     ready: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _stopping: bool = field(default=False, init=False)
     _task: asyncio.Task[None] | None = field(default=None, init=False)
@@ -49,8 +52,7 @@ class Child:
     @property
     def pid(self) -> int | None:
         """The running process, None between two lives."""
-        process = self.process
-        return process.pid if process is not None and process.returncode is None else None
+        return self.life.pid if self.life is not None and not self.life.ended.done() else None
 
     @property
     def task(self) -> asyncio.Task[None]:
@@ -61,39 +63,28 @@ class Child:
     async def stop(self) -> None:
         """SIGTERM, fifteen seconds, SIGKILL for it and all it started."""
         self._stopping = True
-        if self.process is not None and self.process.returncode is None:
-            self._send(signal.SIGTERM)
-            try:
-                await asyncio.wait_for(asyncio.shield(self.process.wait()), STOP_S)
-            except TimeoutError:
+        life = self.life
+        if life is not None:
+            life.send(signal.SIGTERM)
+            done, _ = await asyncio.wait({life.ended}, timeout=STOP_S)
+            if not done:
                 self.say(self.name, f"does not stop within {STOP_S:.0f} s: killed")
-                self.kill()
-                await self.process.wait()
+                life.send(signal.SIGKILL)
+                await asyncio.wait({life.ended}, timeout=STOP_S)
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def kill(self) -> None:
         """SIGKILL, now."""
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        if self.process is None or self.process.returncode is not None:
-            return
-        try:
-            # Every child leads its own process group.
-            if number is signal.SIGKILL:
-                os.killpg(self.process.pid, number)
-            else:
-                self.process.send_signal(number)
-        except ProcessLookupError:
-            pass
+        if self.life is not None:
+            self.life.send(signal.SIGKILL)
 
     async def _keep_running(self) -> None:
         pause_s, early = PAUSE_MIN_S, 0
         while not self._stopping:
             began = time.monotonic()
-            code = await self._once()
+            ending = await self._once()
             if self._stopping:
                 return
             lived_s = time.monotonic() - began
@@ -102,46 +93,32 @@ class Child:
                 raise ChildFailed(f"{self.name} ended {early} times before it was ready")
             pause_s = PAUSE_MIN_S if lived_s > STEADY_S else min(pause_s * 2, PAUSE_MAX_S)
             self.restarts += 1
-            self.say(self.name, f"{_ending(code)}; starting again in {pause_s:.1f} s")
+            self.say(self.name, f"{ending}; starting again in {pause_s:.1f} s")
             await asyncio.sleep(pause_s)
 
-    async def _once(self) -> int:
+    async def _once(self) -> str:
+        """One life; how it ended."""
         read_ready, write_ready = os.pipe()
-        read_life, write_life = os.pipe()
-        environment = {
-            **self.environment,
-            "KAMI_PROCESS": self.name,
-            READY: str(write_ready),
-            processes.LIFELINE: f"{os.getpid()}:{read_life}",
-        }
-        try:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "server.cli",
-                *self.arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=PIPE,
-                stderr=STDOUT,
-                env=environment,
-                cwd=ROOT,
-                pass_fds=(*self.inherit, write_ready, read_life),
-                start_new_session=True,  # Ctrl-C is for the supervisor
-                limit=LINE_BYTES_MAX,
-            )
-        finally:
-            os.close(write_ready)
-            os.close(read_life)
-        process = self.process
+        forwarding, output = forward(self.name, self.say)
+        environment = {**self.environment, "KAMI_PROCESS": self.name, READY: "@1"}
         listener = asyncio.create_task(self._listen(read_ready))
         try:
-            await self._forward(process)
-            return await process.wait()
+            files = (output, write_ready, *self.inherit)
+            self.life = life = await self.starter(self.arguments, environment, files)
+        except OSError as error:
+            listener.cancel()
+            return f"could not be started ({error})"
+        finally:
+            os.close(output)
+            os.close(write_ready)
+        try:
+            code = await asyncio.shield(life.ended)
+            await forwarding
+            return _ending(code)
         finally:
             listener.cancel()
-            os.close(write_life)
-            self._send(signal.SIGKILL)
-            self.ended(process.pid)
+            life.send(signal.SIGKILL)
+            self.ended(life.pid)
 
     async def _listen(self, pipe: int) -> None:
         """Set `ready` when the child writes its byte; an end without one is a death, not a word."""
@@ -161,17 +138,32 @@ class Child:
             loop.remove_reader(pipe)
             os.close(pipe)
 
-    async def _forward(self, process: Process) -> None:
-        assert process.stdout is not None
-        while True:
-            try:
-                line = await process.stdout.readline()
-            except ValueError:  # longer than the limit: asyncio has dropped it
-                self.say(self.name, "(a line that was too long)")
-                continue
-            if not line:
-                return
-            self.say(self.name, line.decode("utf-8", "replace").rstrip("\n"))
+
+def forward(name: str, say: Say) -> tuple[asyncio.Task[None], int]:
+    """A task that says every line written into the returned file, until all who write have closed it."""
+    reading, writing = os.pipe()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(LINE_BYTES_MAX)
+        pipe = os.fdopen(reading, "rb", buffering=0)
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            while True:
+                try:
+                    line = await reader.readline()
+                except ValueError:  # longer than the limit: asyncio has dropped it
+                    say(name, "(a line that was too long)")
+                    continue
+                if not line:
+                    return
+                say(name, line.decode("utf-8", "replace").rstrip("\n"))
+        finally:
+            transport.close()
+
+    return asyncio.create_task(run(), name=f"{name}.words"), writing
 
 
 def _ending(code: int) -> str:

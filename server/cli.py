@@ -163,6 +163,13 @@ def migrate(
 
         _refuse(f"The database {masked(settings.database_url)} cannot be reached: {error}", code=1)
         raise
+    except migrations.MigrationChanged as error:
+        _refuse(
+            f"{error} was edited after this database had applied it. Write a new migration instead;\n"
+            "while trying things out, `make reset` starts from an empty data folder.",
+            code=1,
+        )
+        raise
     for name in applied:
         typer.echo(f"applied {name}")
     if seed_too:
@@ -202,6 +209,14 @@ def reset(
         typer.confirm(f"Remove {data_dir} and all that is in it?", abort=True)
     places.remove(data_dir)
     typer.echo(f"removed {data_dir}")
+
+
+@app.command(hidden=True)
+def nursery() -> None:
+    """Load the code and fork processes for the supervisor."""
+    from server import nursery as forks
+
+    forks.run()
 
 
 @app.command(hidden=True)
@@ -291,7 +306,8 @@ def _start_process(name: str) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     settings = _settings()
     logging.configure(settings)
-    telemetry.configure(settings, process=os.environ.get("KAMI_PROCESS", name))
+    if name not in ("migrate", "seed"):  # what ends in a moment is not worth a series
+        telemetry.configure(settings, process=os.environ.get("KAMI_PROCESS", name))
 
 
 def _serve(run: Callable[..., int], application: Any, **where: Any) -> None:

@@ -122,7 +122,7 @@ def clean(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """Mask values under secret keys and credentials inside texts; remove what forges lines or colours."""
     text = event.get("event")
     if isinstance(text, str) and text.startswith("Traceback ") and "exception" not in event:
-        event |= {"event": "unhandled error", "exception": text}  # uvicorn logs it as a message
+        event.update(event="unhandled error", exception=text)  # uvicorn logs it as a message
     for name, value in event.items():
         if name in ("exc_info", "stack_info", "exception", "_record", "_from_structlog"):
             continue

@@ -93,10 +93,14 @@ def _fork(
     if pid == 0:
         for one in (control, *own):
             one.close()
-        processes.die_with(parent)
-        os._exit(_become(message, files))
-    for one in files:
-        os.close(one)
+        code = 1
+        try:
+            processes.die_with(parent)
+            code = _become(message, files)
+        finally:
+            os._exit(code)
+    for handle in files:
+        os.close(handle)
     control.send(json.dumps({"id": message["id"], "pid": pid}).encode())
 
 
@@ -123,7 +127,7 @@ def _become(message: dict[str, Any], files: list[int]) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # type: ignore[attr-defined,unused-ignore]
         sys.stdout.flush()
         sys.stderr.flush()
     return code

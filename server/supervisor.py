@@ -18,8 +18,9 @@ from pathlib import Path
 
 from domain.core.settings import ROOT, SECRETS, Settings, make_data_dir
 from server import listen, running
-from server.child import PAUSE_MAX_S, PAUSE_MIN_S, Child, ChildFailed
+from server.child import PAUSE_MAX_S, PAUSE_MIN_S, Child, ChildFailed, forward
 from server.embedded import PostgresServer, ValkeyServer
+from server.lives import CAN_FORK, Nursery, Starter, launch
 from server.places import ServerFailed
 
 READY_TIMEOUT_S = 60.0
@@ -49,6 +50,8 @@ class Supervisor:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _gate: running.Gate = field(default_factory=running.Gate)
     _recorded: dict[str, object] = field(default_factory=dict)
+    _starter: Starter = launch
+    _nursery: Nursery | None = None
 
     async def run(self) -> int:
         """Start, stay, stop; the exit code. Errors: StartFailed, PortTaken."""
@@ -112,13 +115,17 @@ class Supervisor:
         self.say("kami", f"starts; its data is in {self.settings.data_dir}")
         await self._start_servers()
         self.environment = self._environment()
+        if CAN_FORK:
+            self._starter = self._nursery = Nursery(
+                self.environment, lambda: forward("nursery", self.say)[1]
+            )
         self._start_children()
-        await self._once("migrate", *(["--seed"] if self.seed else []))
+        await self._migrate()
         self._gate.open()
         await self._wait_ready()
         self._record()
         self.say("kami", f"is ready after {time.monotonic() - began:.1f} s")
-        await self._once("hello")
+        await self._say_hello()
 
     async def _start_servers(self) -> None:
         folder = self.settings.data_dir
@@ -179,28 +186,46 @@ class Supervisor:
     def _child(self, name: str, arguments: list[str], port: socket.socket | None = None) -> None:
         inherit = [self._gate.waiting]
         if port is not None:
-            arguments = [*arguments, "--fd", str(port.fileno())]
+            arguments = [*arguments, "--fd", "@3"]
             inherit.append(port.fileno())
-        environment = {**self.environment, running.GATE: str(self._gate.waiting)}
-        child = Child(name, arguments, environment, self.say, tuple(inherit), ended=self._forget)
+        environment = {**self.environment, running.GATE: "@2"}
+        child = Child(
+            name,
+            arguments,
+            environment,
+            self._starter,
+            self.say,
+            inherit=tuple(inherit),
+            ended=self._forget,
+        )
         self.children.append(child)
         child.start()
 
-    async def _once(self, *arguments: str) -> None:
-        """Run one command to its end. Errors: StartFailed when it fails."""
-        environment = {**self.environment}
-        environment.pop("PROMETHEUS_MULTIPROC_DIR")  # what ends in a moment is not worth a series
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "server.cli", *arguments, env=environment, cwd=ROOT
-        )
+    async def _migrate(self) -> None:
+        """Bring the database up to date and, in development, make the demo shop. Errors: StartFailed."""
+        arguments = ["migrate", "--seed"] if self.seed else ["migrate"]
+        forwarding, output = forward("migrate", self.say)
         try:
-            code = await process.wait()
+            life = await self._starter(arguments, self.environment, [output])
+        except OSError as error:
+            raise StartFailed(f"the code of Kami cannot be loaded: {error}") from error
+        finally:
+            os.close(output)
+        try:
+            code = await asyncio.shield(life.ended)
+            await forwarding
         except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
+            life.send(signal.SIGKILL)
             raise
-        if code != 0 and arguments[0] != "hello":
+        if code != 0:
             raise StartFailed(f"`kami {' '.join(arguments)}` failed; its reason is above")
+
+    async def _say_hello(self) -> None:
+        """Written to our own terminal, in colour."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "server.cli", "hello", env=self.environment, cwd=ROOT
+        )
+        await process.wait()
 
     async def _wait_ready(self) -> None:
         until = time.monotonic() + READY_TIMEOUT_S
@@ -248,6 +273,8 @@ class Supervisor:
         called = [child for child in self.children if child.name == "sandbox"]
         for group in (callers, called):
             await asyncio.gather(*(child.stop() for child in group), return_exceptions=True)
+        if self._nursery is not None:
+            await self._nursery.stop()
         for server in reversed(self.servers):
             await asyncio.to_thread(server.stop)
         if self.children:
@@ -263,6 +290,7 @@ class Supervisor:
             "sandbox_url": self.environment["KAMI_SANDBOX_URL"],
             "processes": {child.name: child.pid for child in self.children},
             "servers": {server.name: server.pid for server in self.servers},
+            "nursery": self._nursery.pid if self._nursery is not None else None,
             "restarts": {child.name: child.restarts for child in self.children if child.restarts},
         }
         if facts != self._recorded:

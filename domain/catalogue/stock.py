@@ -87,22 +87,19 @@ _CLAIM = """
                 LIMIT w.quantity FOR UPDATE SKIP LOCKED) AS of_bucket
             LIMIT w.quantity) AS of_lot
         LIMIT w.quantity) AS k
-), line AS (
-    SELECT ask.*, sum(quantity) OVER (PARTITION BY variant_id ORDER BY order_id, line_id) -
-    quantity AS first FROM ask
+), unit AS (
+    SELECT order_id, line_id, merchant_id, variant_id,
+        row_number() OVER (PARTITION BY variant_id ORDER BY order_id, line_id) AS rank
+    FROM ask CROSS JOIN LATERAL generate_series(1, quantity)
 ), given AS MATERIALIZED (
-    SELECT line.order_id, line.line_id, line.merchant_id, picked.id
-    FROM line JOIN picked ON picked.variant_id = line.variant_id
-        AND picked.rank > line.first AND picked.rank <= line.first + line.quantity
-), whole AS (
-    SELECT order_id, quantity FROM (
-        SELECT order_id, sum(quantity) AS quantity FROM ask GROUP BY 1) AS asked
-    WHERE quantity = (SELECT count(*) FROM given WHERE given.order_id = asked.order_id)
+    SELECT unit.*, picked.id, bool_and(picked.id IS NOT NULL) OVER (PARTITION BY order_id) AS is_whole
+    FROM unit LEFT JOIN picked USING (variant_id, rank)
 ), taken AS (
     UPDATE card_key c SET state = $8::text, order_id = g.order_id, order_line_id = g.line_id,
         sold_at = CASE WHEN $8::text = 'sold' THEN $6::timestamptz END
-    FROM given g JOIN whole USING (order_id)
-    WHERE c.merchant_id = g.merchant_id AND c.id = g.id AND c.open
+    FROM given g WHERE g.is_whole AND c.id = g.id AND c.open
+        -- As arrays, so that the primary key is used whatever the planner believes of the table.
+        AND c.merchant_id = ANY($2) AND c.id = ANY(ARRAY(SELECT id FROM given WHERE is_whole))
     RETURNING c.order_id, c.merchant_id
 ) {after}
 """

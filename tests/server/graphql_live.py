@@ -11,12 +11,16 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from domain.identity import Role, Viewer
+from server import sockets
+from server.graphql import sse, ws
 from server.graphql.view import GraphQL
 from server.sockets import Http, Socket
 from tests.server import graphql_toy
 
 MEMBER = "kami_s_member"
 SOON_OVER = "kami_s_soon_over"  # good for the first three times it is looked at
+
+SLOW_S, CUT_AFTER_S = 1.0, 2.0
 
 _member = Viewer(
     account_id=UUID(int=1),
@@ -60,7 +64,11 @@ class Application:
 
 
 def main() -> None:
-    """Serve until a signal."""
+    """Serve until a signal; what takes a while takes less of it here."""
+    ws.SOCKET_INIT_TIMEOUT_S = 0.5
+    ws.SLOW_CLIENT_S = sse.SLOW_CLIENT_S = SLOW_S
+    sockets.CUT_AFTER_S = CUT_AFTER_S
+    sse.HEARTBEAT_S = 0.3
     uvicorn.run(
         Application(is_open="production" not in sys.argv[2:]),
         port=int(sys.argv[1]),

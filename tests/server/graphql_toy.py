@@ -232,6 +232,14 @@ def _unwritable(info: Asked) -> Any:
     return {1, 2}
 
 
+def _closed(info: Asked) -> int:
+    return state.closed
+
+
+def _made(info: Asked) -> list[str]:
+    return state.made
+
+
 def _secret(info: Asked) -> str:
     return "for members"
 
@@ -274,6 +282,8 @@ class ToyQuery:
     unwritable: JSON | None = query_field(
         _unwritable, description="Not JSON at all.", who=Who.ANYONE
     )
+    closed: int = query_field(_closed, description="Streams that ended.", who=Who.ANYONE)
+    made: list[str] = query_field(_made, description="What was made.", who=Who.ANYONE)
     here: str = query_field(_here, description="Where the caller is taken to be.", who=Who.ANYONE)
     echo: JSON = query_field(_echo, description="Gives back what it was given.", who=Who.ANYONE)
 
@@ -342,6 +352,9 @@ async def _ticks(
         for sequence in range(start + 1, start + count + 1):
             if mode == "bug" and sequence == 2:
                 raise RuntimeError("secret-of-the-house")
+            if mode == "flood":
+                yield Tick(1, "x" * 1_000)
+                continue
             yield BEAT if mode == "beats" else Tick(sequence, pages.sign("ticks", sequence))
             await asyncio.sleep(pause)
         if mode == "idle":

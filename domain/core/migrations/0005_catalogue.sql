@@ -168,7 +168,7 @@ CREATE TABLE card_key (
     CHECK ((state IN ('available', 'locked')) = (order_id IS NULL))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX card_key_claim ON card_key (variant_id, expires_at, lot_no, bucket) WHERE open;
-CREATE INDEX card_key_order ON card_key (order_id) WHERE order_id IS NOT NULL;
+CREATE INDEX card_key_order ON card_key (order_id, merchant_id) WHERE order_id IS NOT NULL;
 
 -- A sold key never returns to stock and a key never changes what it is, whoever writes the SQL.
 CREATE FUNCTION card_key_guarded() RETURNS TRIGGER LANGUAGE plpgsql AS $$
@@ -248,7 +248,7 @@ CREATE TABLE reusable_use (
     revealed_at     TIMESTAMPTZ,
     PRIMARY KEY (merchant_id, order_line_id)
 );
-CREATE INDEX reusable_use_order ON reusable_use (order_id);
+CREATE INDEX reusable_use_order ON reusable_use (order_id, merchant_id);
 
 -- Who holds stock until when. A hold that lapsed unpaid stays a day: quotas against hoarding count it (case D05).
 CREATE TABLE stock_hold (
