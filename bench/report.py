@@ -68,7 +68,9 @@ class Report:
                 if bound is not None
             ]
             verdict = f"  {one.verdict.upper():<8} {', '.join(bounds)}" if bounds else ""
-            lines.append(f"{one.name:<{wide}}  {_number(one.value):>10} {one.unit:<12}{verdict}".rstrip())
+            lines.append(
+                f"{one.name:<{wide}}  {_number(one.value):>10} {one.unit:<12}{verdict}".rstrip()
+            )
         return "\n".join([*lines, "", *self.notes]).rstrip() + "\n"
 
     def write(self) -> None:
@@ -108,5 +110,9 @@ def _cpu() -> str:
         text = Path("/proc/cpuinfo").read_text("utf-8")
     except OSError:
         return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    models = [
+        line.partition(":")[2].strip()
+        for line in text.splitlines()
+        if line.startswith("model name")
+    ]
     return models[0] if models else platform.machine()

@@ -43,7 +43,9 @@ class StartCheckoutInput:
     """Prices are the server's; the buyer pays in `currency`."""
 
     shop: str = strawberry.field(description="Handle of the shop.")
-    lines: list[CheckoutLineInput] = strawberry.field(description="1 to 100 lines, each variant once.")
+    lines: list[CheckoutLineInput] = strawberry.field(
+        description="1 to 100 lines, each variant once."
+    )
     contact: ContactInput = strawberry.field(description="Where the buyer is reached.")
     country: CountryCode | None = strawberry.field(
         default=None, description="Where the buyer is; from the address when omitted."
@@ -84,7 +86,7 @@ def _lines(lines: list[CheckoutLineInput]) -> list[tuple[UUID, int]]:
     return pairs
 
 
-async def start(info: Asked, input: StartCheckoutInput) -> Begun:  # noqa: A002
+async def start(info: Asked, input: StartCheckoutInput) -> Begun:
     """Price the cart, lock the rate and place the order."""
     here = info.context.market
     market = geo.market(

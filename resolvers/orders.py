@@ -19,7 +19,7 @@ from domain.core.events import Event
 from domain.core.money import Money
 from domain.core.settings import settings
 from domain.orders import OrderView
-from domain.payments.routing import Offer
+from domain.payments import Offer
 from domain.settlement import FundsLeg
 from resolvers import access
 from resolvers.context import Asked
@@ -91,7 +91,7 @@ def parts_of(info: Asked, *path: str) -> frozenset[str]:
     return frozenset(_PART_OF[name] for name in selected(info, *path) if name in _PART_OF)
 
 
-async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:  # noqa: A002
+async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:
     """An order for its buyer (access key), its merchant's members or an operator; None for everyone else."""
     try:
         order_id = ids.decode(id, "ord")
@@ -179,7 +179,9 @@ async def goods(seen: Parent[Seen], info: Asked) -> list[catalogue.Good]:
         seen.order.id,
         seen.order.merchant_id,
         # The access key is one visitor, however often the page is opened: one reveal, one audit row.
-        catalogue.Actor("buyer", seen.order.number, session="buyer", request_id=info.context.request_id),
+        catalogue.Actor(
+            "buyer", seen.order.number, session="buyer", request_id=info.context.request_id
+        ),
     )
 
 
@@ -218,7 +220,9 @@ async def watch(
 async def _happened(event: Event, parts: frozenset[str], *, is_buyer: bool) -> Happened:
     view = await read_together(event.order_id, parts)
     assert view is not None and event.recorded_at is not None
-    return Happened(event.order_id, event.sequence, event.kind, event.recorded_at, Seen(view, is_buyer))
+    return Happened(
+        event.order_id, event.sequence, event.kind, event.recorded_at, Seen(view, is_buyer)
+    )
 
 
 async def read_together(order_id: UUID, parts: frozenset[str]) -> OrderView | None:
@@ -249,9 +253,12 @@ class RequestRefundInput:
 
     order_id: strawberry.ID = strawberry.field(description="The order.")
     amount: MoneyInput | None = strawberry.field(
-        default=None, description="How much; everything that is left when omitted. In the order's currency."
+        default=None,
+        description="How much; everything that is left when omitted. In the order's currency.",
     )
-    reason: str = strawberry.field(default="requested", description="Why, for the records; up to 64 characters.")
+    reason: str = strawberry.field(
+        default="requested", description="Why, for the records; up to 64 characters."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +269,7 @@ class Refunded:
     refunds: list[payments.Refund]
 
 
-async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:  # noqa: A002
+async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:
     """Book a refund and send it to the provider; its progress is on the order's timeline."""
     seen = await by_id(info, input.order_id)
     if seen is None:
@@ -279,5 +286,3 @@ async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:  #
     view = await orders.view(seen.order.id, parts_of(info, "order"))
     assert view is not None
     return Refunded(Seen(view, is_buyer=False), refunds)
-
-

@@ -11,12 +11,12 @@ from domain import checkout, geo, payments
 from domain.core import ids
 from domain.core.errors import FieldInvalid
 from domain.core.money import Money
+from domain.orders import view as read_order
 from domain.payments.ports import Method
 from resolvers import visitors
 from resolvers.context import Asked
 from resolvers.orders import Paid, Seen
 from resolvers.visitors import SignalsInput
-from domain.orders import view as read_order
 
 URL_MAX = 2_000
 
@@ -51,7 +51,9 @@ def ranked(
     methods = [offer.method for offer in payments.offers()]
     return [
         Offered(one.method, one.reasons)
-        for one in geo.rank_methods(market, methods, amount=amount, platform=platform, wallets=wallets)
+        for one in geo.rank_methods(
+            market, methods, amount=amount, platform=platform, wallets=wallets
+        )
     ]
 
 
@@ -63,17 +65,19 @@ class PayInput:
     access_key: str = strawberry.field(description="The key `startCheckout` gave for this order.")
     method: str = strawberry.field(description="Code of a payment method.")
     saved_method_id: strawberry.ID | None = strawberry.field(
-        default=None, description="A saved method of the signed-in buyer; not offered by the installed providers yet."
+        default=None,
+        description="A saved method of the signed-in buyer; not offered by the installed providers yet.",
     )
     return_url: str | None = strawberry.field(
-        default=None, description="Where the provider sends the buyer back to; http(s), at most 2,000 characters."
+        default=None,
+        description="Where the provider sends the buyer back to; http(s), at most 2,000 characters.",
     )
     signals: SignalsInput | None = strawberry.field(
         default=None, description="Hints for ranking and risk, never authority."
     )
 
 
-async def pay(info: Asked, input: PayInput) -> Paid:  # noqa: A002
+async def pay(info: Asked, input: PayInput) -> Paid:
     """Start or continue paying; what the buyer does next is in `nextAction`."""
     paying = await checkout.pay(
         ids.decode(input.order_id, "ord"),

@@ -24,13 +24,18 @@ class Platform(Enum):
     DESKTOP = "desktop"
 
 
-@strawberry.input(description="What a client says about itself; used for ranking and risk, never as authority.")
+@strawberry.input(
+    description="What a client says about itself; used for ranking and risk, never as authority."
+)
 class SignalsInput:
     """All optional."""
 
-    platform: Platform | None = strawberry.field(default=None, description="Where the page is held.")
+    platform: Platform | None = strawberry.field(
+        default=None, description="Where the page is held."
+    )
     wallets: list[str] | None = strawberry.field(
-        default=None, description="Wallets the device can open, e.g. apple_pay; the first 20 are read."
+        default=None,
+        description="Wallets the device can open, e.g. apple_pay; the first 20 are read.",
     )
     device_id: str | None = strawberry.field(
         default=None, description="A stable id the client keeps, at most 128 characters."

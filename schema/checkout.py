@@ -37,8 +37,12 @@ class Checkout:
     """Nothing is reserved or charged yet."""
 
     order: Order = derived(lambda one: one.seen, description="The order.")
-    access_key: str = field(description="Opens the order for its buyer; shown here and in the mails only.")
-    quote: FxQuote | None = field(description="The locked rate; null when the shop prices in this currency.")
+    access_key: str = field(
+        description="Opens the order for its buyer; shown here and in the mails only."
+    )
+    quote: FxQuote | None = field(
+        description="The locked rate; null when the shop prices in this currency."
+    )
     payment_methods: list[PaymentMethod] = field(
         description="Usable methods, the recommendation first.", resolver=resolve.methods
     )
@@ -52,7 +56,9 @@ class OutOfStock(Problem):
     available: int | None = field(description="How many could be ordered now; null when not known.")
 
 
-@problem(catalogue.HoldLimit, description="Too much unpaid stock is held from here already; pay or wait.")
+@problem(
+    catalogue.HoldLimit, description="Too much unpaid stock is held from here already; pay or wait."
+)
 class HoldLimit(Problem):
     """Code HOLD_LIMIT."""
 
@@ -62,14 +68,19 @@ class CouponInvalid(Problem):
     """Code COUPON_INVALID."""
 
 
-@problem(money.UnsupportedCurrency, description="The shop or the method does not take this currency.")
+@problem(
+    money.UnsupportedCurrency, description="The shop or the method does not take this currency."
+)
 class UnsupportedCurrency(Problem):
     """Code UNSUPPORTED_CURRENCY."""
 
     currency: CurrencyCode | None = field(description="The currency that was asked for.")
 
 
-@problem(catalogue.PriceChanged, description="The price changed since it was shown; look at the cart again.")
+@problem(
+    catalogue.PriceChanged,
+    description="The price changed since it was shown; look at the cart again.",
+)
 class PriceChanged(Problem):
     """Code PRICE_CHANGED."""
 
@@ -84,12 +95,17 @@ class RiskDeclined(Problem):
     """Code RISK_DECLINED."""
 
 
-@problem(checkout.PaymentDeclined, description="The provider refused the charge; nothing was taken.")
+@problem(
+    checkout.PaymentDeclined, description="The provider refused the charge; nothing was taken."
+)
 class PaymentDeclined(Problem):
     """Code PAYMENT_DECLINED."""
 
 
-@problem(checkout.QuoteExpired, description="The locked rate is over and nothing was charged; start again.")
+@problem(
+    checkout.QuoteExpired,
+    description="The locked rate is over and nothing was charged; start again.",
+)
 class QuoteExpired(Problem):
     """Code QUOTE_EXPIRED."""
 
@@ -149,5 +165,3 @@ class CheckoutMutation:
         "PAYMENT_DECLINED, QUOTE_EXPIRED, ORDER_STATE_CONFLICT, OUT_OF_STOCK, RISK_DECLINED, NOT_FOUND.",
         args={"input": "The order, its access key and the method."},
     )
-
-

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 
@@ -10,11 +10,21 @@ from domain import ledger
 from domain.catalogue import Good
 from domain.core import ids
 from domain.core.money import Money as CoreMoney
-from domain.orders import EventKind, Line, OrderStateConflict as StateConflict
-from domain.settlement import FundsLeg, RefundExceedsCaptured as ExceedsCaptured
+from domain.orders import EventKind, Line
+from domain.orders import OrderStateConflict as StateConflict
+from domain.settlement import FundsLeg
+from domain.settlement import RefundExceedsCaptured as ExceedsCaptured
 from resolvers import orders as resolve
 from resolvers.orders import Gap, Happened, Heartbeat, Refunded, Seen
-from schema.field import Who, derived, field, mutation_field, object_type, query_field, subscription_field
+from schema.field import (
+    Who,
+    derived,
+    field,
+    mutation_field,
+    object_type,
+    query_field,
+    subscription_field,
+)
 from schema.money import Money
 from schema.node import Node, register
 from schema.payments import Payment
@@ -38,7 +48,9 @@ class OrderStatus(Enum):
     DISPUTED = "disputed"
 
 
-@strawberry.enum(description="How much of an order is paid; derived from its captures and refunds, never set.")
+@strawberry.enum(
+    description="How much of an order is paid; derived from its captures and refunds, never set."
+)
 class OrderPaymentState(Enum):
     """CASES M06."""
 
@@ -60,7 +72,9 @@ OrderEventKind = strawberry.enum(
 class OrderLine:
     """Amounts are in the order's currency."""
 
-    id: strawberry.ID = derived(lambda line: ids.encode("lin", line.id), description="Opaque id, `lin_…`.")
+    id: strawberry.ID = derived(
+        lambda line: ids.encode("lin", line.id), description="Opaque id, `lin_…`."
+    )
     variant_id: strawberry.ID = derived(
         lambda line: ids.encode("var", line.variant_id), description="The variant that was bought."
     )
@@ -109,30 +123,49 @@ class OrderEvent:
 class Order(Node):
     """Opened by its buyer with the access key, by its merchant and operators by right."""
 
-    id: strawberry.ID = derived(lambda seen: ids.encode("ord", seen.order.id), description="Opaque id, `ord_…`.")
-    number: str = derived(lambda seen: seen.order.number, description="The serial number on every record.")
+    id: strawberry.ID = derived(
+        lambda seen: ids.encode("ord", seen.order.id), description="Opaque id, `ord_…`."
+    )
+    number: str = derived(
+        lambda seen: seen.order.number, description="The serial number on every record."
+    )
     status: OrderStatus = derived(
         lambda seen: OrderStatus(seen.order.status.value), description="Where it stands."
     )
     payment_state: OrderPaymentState = derived(
-        lambda seen: OrderPaymentState(seen.order.payment_state.value), description="How much of it is paid."
+        lambda seen: OrderPaymentState(seen.order.payment_state.value),
+        description="How much of it is paid.",
     )
-    total: Money = derived(lambda seen: seen.order.total, description="What the buyer is asked to pay.")
+    total: Money = derived(
+        lambda seen: seen.order.total, description="What the buyer is asked to pay."
+    )
     version: int = derived(lambda seen: seen.order.version, description="Grows with every change.")
-    created_at: datetime = derived(lambda seen: seen.order.created_at, description="When it was placed.")
+    created_at: datetime = derived(
+        lambda seen: seen.order.created_at, description="When it was placed."
+    )
     expires_at: datetime = derived(
         lambda seen: seen.order.expires_at, description="Until when it can be paid."
     )
     lines: list[OrderLine] = field(description="What was bought.", resolver=resolve.lines)
-    payments: list[Payment] = field(description="Every attempt, oldest first.", resolver=resolve.paid)
-    timeline: list[OrderEvent] = field(description="Everything that happened.", resolver=resolve.timeline)
-    funds_flow: list[FundsFlowLeg] = field(description="Where the money went.", resolver=resolve.funds)
+    payments: list[Payment] = field(
+        description="Every attempt, oldest first.", resolver=resolve.paid
+    )
+    timeline: list[OrderEvent] = field(
+        description="Everything that happened.", resolver=resolve.timeline
+    )
+    funds_flow: list[FundsFlowLeg] = field(
+        description="Where the money went.", resolver=resolve.funds
+    )
     goods: list[DeliveredGood] = field(
-        description="The goods once delivered; always empty for anyone but the buyer.", resolver=resolve.goods
+        description="The goods once delivered; always empty for anyone but the buyer.",
+        resolver=resolve.goods,
     )
 
 
-@object_type(description="History before `resumeCursor` was pruned: fetch the order, then resume.", rows=(Gap,))
+@object_type(
+    description="History before `resumeCursor` was pruned: fetch the order, then resume.",
+    rows=(Gap,),
+)
 class StreamGap:
     """Frames after it follow without a gap."""
 
@@ -184,7 +217,9 @@ class RefundRequested:
         description="One refund per charge it comes from.",
     )
     amount: Money = derived(
-        lambda one: CoreMoney(sum(refund.amount_minor for refund in one.refunds), one.seen.order.ccy),
+        lambda one: CoreMoney(
+            sum(refund.amount_minor for refund in one.refunds), one.seen.order.ccy
+        ),
         description="What goes back in all.",
     )
 
@@ -211,7 +246,10 @@ class OrderQuery:
         resolve.by_id,
         who=Who.ANYONE,
         description="One order: its buyer with the access key, its merchant, or an operator. Null for everyone else.",
-        args={"id": "The order's id.", "accessKey": "What `startCheckout` gave; not needed by right."},
+        args={
+            "id": "The order's id.",
+            "accessKey": "What `startCheckout` gave; not needed by right.",
+        },
     )
 
 

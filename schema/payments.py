@@ -150,7 +150,9 @@ def _offered(paid: Paid) -> Offered:
 class Payment(Node):
     """At most one attempt of an order takes money."""
 
-    id: strawberry.ID = derived(lambda paid: ids.encode("pay", paid.id), description="Opaque id, `pay_…`.")
+    id: strawberry.ID = derived(
+        lambda paid: ids.encode("pay", paid.id), description="Opaque id, `pay_…`."
+    )
     status: PaymentStatus = derived(
         lambda paid: PaymentStatus(paid.state if paid.state != "authorized" else "processing"),
         description="Where it stands.",

@@ -2,8 +2,8 @@
 
 from schema.build import build
 from schema.checkout import CheckoutMutation
-from schema.node import NodeQuery
 from schema.markets import MarketQuery
+from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
 

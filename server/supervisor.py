@@ -225,7 +225,12 @@ class Supervisor:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "server.cli", "hello", env=self.environment, cwd=ROOT
         )
-        await process.wait()
+        try:
+            await process.wait()
+        except asyncio.CancelledError:  # asked to stop meanwhile
+            process.kill()
+            await process.wait()
+            raise
 
     async def _wait_ready(self) -> None:
         until = time.monotonic() + READY_TIMEOUT_S

@@ -41,7 +41,7 @@ class LiveServer:
         """The living processes by name ("api-1", "worker", "sandbox", "valkey", …)."""
         facts = running.found(self.data_dir)
         assert facts is not None, self.log()
-        found = {**facts["processes"], **facts["servers"]}
+        found = {**facts["processes"], **facts["servers"], "nursery": facts["nursery"]}
         return {name: pid for name, pid in found.items() if pid is not None}
 
     def kill(self, name: str) -> int:

@@ -17,6 +17,7 @@ from domain.orders.models import Buyer, Line, Order
 from domain.payments.models import Attempt
 from domain.payments.ports import Fact
 
+HUNDRED = Money(10_000, "USD")
 _numbers = itertools.count(1)
 
 
@@ -35,7 +36,7 @@ class Shop:
 async def shop(
     *,
     keys: int = 10,
-    price: Money = Money(10_000, "USD"),
+    price: Money = HUNDRED,
     delivery: Delivery = Delivery.STOCK,
     commission_bps: int = 600,
     reserve_bps: int = 0,

@@ -78,7 +78,9 @@ class Platform:
     address: str = "203.0.113.7"
     _seen: list[Any] = field(default_factory=list)
 
-    async def ask(self, document: str, variables: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
+    async def ask(
+        self, document: str, variables: dict[str, Any] | None = None, **context: Any
+    ) -> dict[str, Any]:
         """One operation; the whole answer."""
         about = Context(request_id="test", **{"address": self.address, **context})
         await self.door.admit(about, None)
@@ -86,14 +88,18 @@ class Platform:
         found: dict[str, Any] = orjson.loads(answer.body)
         return found
 
-    async def data(self, document: str, variables: dict[str, Any] | None = None, **context: Any) -> dict[str, Any]:
+    async def data(
+        self, document: str, variables: dict[str, Any] | None = None, **context: Any
+    ) -> dict[str, Any]:
         """One operation that must not end in a top-level error; its data."""
         answer = await self.ask(document, variables, **context)
         assert "errors" not in answer, answer["errors"]
         found: dict[str, Any] = answer["data"]
         return found
 
-    async def start(self, shop: Shop, *, key: str | None = None, quantity: int = 1, **more: Any) -> dict[str, Any]:
+    async def start(
+        self, shop: Shop, *, key: str | None = None, quantity: int = 1, **more: Any
+    ) -> dict[str, Any]:
         """startCheckout of one line; the union member."""
         cart = {
             "shop": shop.handle,
@@ -117,7 +123,9 @@ class Platform:
 
     async def order(self, order_id: str, access_key: str | None) -> dict[str, Any]:
         """The order as its buyer sees it."""
-        found: dict[str, Any] = (await self.data(ORDER, {"id": order_id, "key": access_key}))["order"]
+        found: dict[str, Any] = (await self.data(ORDER, {"id": order_id, "key": access_key}))[
+            "order"
+        ]
         return found
 
     async def bought(self, shop: Shop, *, quantity: int = 1) -> tuple[str, str, dict[str, Any]]:
@@ -154,7 +162,9 @@ class Platform:
 
 
 @contextlib.asynccontextmanager
-async def running(data_dir: Path, monkeypatch: Any, *, autoconfirm_ms: int = 0, hang_s: float = 20.0) -> AsyncIterator[Platform]:
+async def running(
+    data_dir: Path, monkeypatch: Any, *, autoconfirm_ms: int = 0, hang_s: float = 20.0
+) -> AsyncIterator[Platform]:
     """A platform on the test's database; needs the fixture `db`."""
     feeds["ecb_snapshot"] = EcbSnapshot(None)
     await fx.refresh()

@@ -8,8 +8,8 @@ from domain import checkout
 from domain.checkout import StillPending
 from domain.core import bell
 from domain.orders import LANES
-from workers.registry import Later, loops, tasks
 from workers.loops import Loop
+from workers.registry import Later, loops, tasks
 
 LOOK_EVERY_S = 1.0
 CHECK_EVERY_S = 1.0

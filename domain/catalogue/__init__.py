@@ -62,6 +62,11 @@ from domain.catalogue.rules import (
     price,
 )
 from domain.catalogue.stock import Ask, allocate, available, claim_sold, reserve, sell
+from domain.catalogue.supply import Supply, Taken
+from domain.catalogue.supply import ask as ask_supplier
+from domain.catalogue.supply import of_order as supplies_of
+from domain.catalogue.supply import owe as owe_supply
+from domain.catalogue.supply import take as take_supply
 
 __all__ = [
     "Actor",
@@ -88,12 +93,15 @@ __all__ = [
     "Report",
     "ShelfState",
     "Source",
+    "Supply",
+    "Taken",
     "Text",
     "Tier",
     "add_coupon",
     "add_product",
     "add_variant",
     "allocate",
+    "ask_supplier",
     "available",
     "cart",
     "claim_sold",
@@ -108,6 +116,7 @@ __all__ = [
     "keep_coupons",
     "lock_keys",
     "low_stock",
+    "owe_supply",
     "owner_of",
     "price",
     "products",
@@ -126,7 +135,9 @@ __all__ = [
     "set_prices",
     "set_reusable",
     "shelve",
+    "supplies_of",
     "sweep",
+    "take_supply",
     "unlock_keys",
     "variants_by_id",
     "variants_of",

@@ -1,20 +1,15 @@
 """Checkout: the only place that sells. Cart → order → attempt → fulfilment in sets → refunds."""
 
-from domain.checkout.actions import (
-    Cart,
+from domain.checkout.closing import cancel, expire_due
+from domain.checkout.fulfil import SET_MAX, fulfil
+from domain.checkout.paying import (
     Paying,
     PaymentDeclined,
     QuoteExpired,
     RiskDeclined,
-    Started,
-    Visitor,
     check_due,
-    locked_until,
     pay,
-    start,
 )
-from domain.checkout.closing import cancel, expire_due
-from domain.checkout.fulfil import SET_MAX, fulfil
 from domain.checkout.refunds import (
     StillPending,
     hear,
@@ -24,6 +19,7 @@ from domain.checkout.refunds import (
     return_surplus,
     send,
 )
+from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
 from domain.checkout.waiting import clear, decline, finish_delivery, restock
 
 __all__ = [

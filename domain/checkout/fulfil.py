@@ -113,7 +113,9 @@ async def _take_stock(sales: Sequence[Sale]) -> None:
         if missing or not sale.order.is_plain:
             lines = (await orders.lines([sale.order.id]))[sale.order.id]
             sale.has_stock = await catalogue.claim_sold(
-                sale.order.id, sale.order.merchant_id, [(line.id, line.variant_id, line.quantity) for line in lines]
+                sale.order.id,
+                sale.order.merchant_id,
+                [(line.id, line.variant_id, line.quantity) for line in lines],
             )
     whole = [sale for sale in wanting if sale.order.captured_minor]
     if whole:
@@ -185,12 +187,20 @@ _EVENT = {
 
 async def _write(sales: Sequence[Sale], strays: Sequence[tuple[int, str, str | None]]) -> None:
     """Write what the set has decided: one statement per table."""
-    await payments.store([one for sale in sales for one in chain(sale.freed, sale.captures, sale.conflicts)])
+    await payments.store(
+        [one for sale in sales for one in chain(sale.freed, sale.captures, sale.conflicts)]
+    )
     await payments.apply_many(
-        [(attempt_id, *state) for sale in sales for attempt_id, state in sale.attempt_states.items()]
+        [
+            (attempt_id, *state)
+            for sale in sales
+            for attempt_id, state in sale.attempt_states.items()
+        ]
     )
     await payments.judged([*chain.from_iterable(sale.verdicts for sale in sales), *strays])
-    moved = [sale for sale in sales if sale.events or sale.fresh_minor or sale.outcome in rules.STATUS]
+    moved = [
+        sale for sale in sales if sale.events or sale.fresh_minor or sale.outcome in rules.STATUS
+    ]
     if moved:
         await orders.change_many([sale.change() for sale in moved])
         await events.record(*chain.from_iterable(sale.events for sale in moved))
@@ -238,7 +248,9 @@ async def _owe(sales: Sequence[Sale]) -> None:
     procure: list[tuple[UUID, str | None]] = []
     for sale in sales:
         order_id = sale.order.id
-        if sale.outcome in (rules.Outcome.RETURN, rules.Outcome.SURPLUS) or rules.surplus_minor(sale.arrival):
+        if sale.outcome in (rules.Outcome.RETURN, rules.Outcome.SURPLUS) or rules.surplus_minor(
+            sale.arrival
+        ):
             back.append((order_id, f"return:{order_id}:{sale.order.event_seq}"))
         if sale.outcome is rules.Outcome.START_DELIVERY:
             procure.append((order_id, f"procure:{order_id}"))

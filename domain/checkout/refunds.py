@@ -50,22 +50,40 @@ async def ask(
     """
     async with db.transaction():
         order = await orders.lock_one(order_id)
-        captures = [one for one in await payments.captures_of(order_id) if one.kept_minor and _fits(one, only)]
+        captures = [
+            one
+            for one in await payments.captures_of(order_id)
+            if one.kept_minor and _fits(one, only)
+        ]
         free = sum(one.kept_minor for one in captures)
         wanted = free if amount_minor is None else amount_minor
         if wanted <= 0 or wanted > free:
-            raise RefundExceedsCaptured(refundable=Money(free, order.ccy).decimal(), currency=order.ccy)
+            raise RefundExceedsCaptured(
+                refundable=Money(free, order.ccy).decimal(), currency=order.ccy
+            )
         made = []
         # Money nobody is owed goes back first, then the newest charge: it is the likeliest still refundable.
-        for capture in sorted(captures, key=lambda one: (one.source_purpose != "suspense", -one.id.int)):
+        for capture in sorted(
+            captures, key=lambda one: (one.source_purpose != "suspense", -one.id.int)
+        ):
             part = min(wanted, capture.kept_minor)
             if part:
                 made.append(await _book_ask(capture, part, reason, asked_by, may_owe=may_owe))
                 wanted -= part
-        await _revoke(order, is_all=sum(one.kept_minor for one in captures) == sum(one.amount_minor for one in made))
+        await _revoke(
+            order,
+            is_all=sum(one.kept_minor for one in captures) == sum(one.amount_minor for one in made),
+        )
         for refund in made:
-            await orders.tell(order, EventKind.REFUND_STARTED, refund_id=ids.encode("ref", refund.id), minor=refund.amount_minor)
-            await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
+            await orders.tell(
+                order,
+                EventKind.REFUND_STARTED,
+                refund_id=ids.encode("ref", refund.id),
+                minor=refund.amount_minor,
+            )
+            await promises.promise(
+                "settlement", "refund.send", refund.id, key=f"refund:{refund.id}"
+            )
         return made
 
 
@@ -79,7 +97,9 @@ async def request_refund(
             return await payments.refunds_of(UUID(earlier["order_id"]))
         order = await orders.lock_one(order_id)
         if amount is not None and amount.currency != order.ccy:
-            raise UnsupportedCurrency(path=("input", "amount", "currency"), currency=amount.currency)
+            raise UnsupportedCurrency(
+                path=("input", "amount", "currency"), currency=amount.currency
+            )
         return await ask(
             order_id, amount.minor if amount else None, reason=reason, asked_by=asked_by
         )
@@ -97,7 +117,9 @@ def _fits(capture: Capture, only: Sequence[str]) -> bool:
     return not only or (capture.park_reason in only)
 
 
-async def _book_ask(capture: Capture, minor: int, reason: str, asked_by: str, *, may_owe: bool) -> Refund:
+async def _book_ask(
+    capture: Capture, minor: int, reason: str, asked_by: str, *, may_owe: bool
+) -> Refund:
     clearing = settlement.key_of("refund_clearing", capture)
     if capture.state == "settled":
         cover = await _cover(capture, minor, may_owe=may_owe)
@@ -110,7 +132,9 @@ async def _book_ask(capture: Capture, minor: int, reason: str, asked_by: str, *,
         Transfer(settlement.key_of(purpose, capture), clearing, Money(part, capture.ccy))
         for purpose, part in cover["sources"].items()
     ]
-    await ledger.post(f"refund:{refund.id}:ask", transfers, kind="refund_ask", correlation_id=capture.order_id)
+    await ledger.post(
+        f"refund:{refund.id}:ask", transfers, kind="refund_ask", correlation_id=capture.order_id
+    )
     if cover["legs"]:
         await settlement.return_legs(capture.id, cover["legs"])
         if drawn := cover["sources"].get("merchant_reserved", 0):
@@ -127,12 +151,19 @@ async def _cover(capture: Capture, minor: int, *, may_owe: bool) -> dict[str, di
     sources: dict[str, int] = {}
     for leg, part in parts.items():
         if leg not in (Leg.MERCHANT, Leg.RESERVE, Leg.DEBT):
-            purpose = {"commission": "platform_commission", "tax": "tax_payable", "surplus": "suspense"}[leg]
+            purpose = {
+                "commission": "platform_commission",
+                "tax": "tax_payable",
+                "surplus": "suspense",
+            }[leg]
             sources[purpose] = sources.get(purpose, 0) + part
     merchant = sum(parts.get(leg, 0) for leg in (Leg.MERCHANT, Leg.RESERVE, Leg.DEBT))
     if merchant:
         paid = await settlement.cover_merchant(
-            capture, merchant_minor=merchant, reserve_minor=parts.get(Leg.RESERVE, 0), may_owe=may_owe
+            capture,
+            merchant_minor=merchant,
+            reserve_minor=parts.get(Leg.RESERVE, 0),
+            may_owe=may_owe,
         )
         for purpose, part in paid.items():
             sources[purpose] = sources.get(purpose, 0) + part
@@ -155,7 +186,9 @@ async def return_surplus(order_id: UUID) -> None:
         captures = await payments.captures_of(order_id)
         if _left(captures, "surplus"):
             await ask(order_id, None, reason="surplus", asked_by=SYSTEM, only=("surplus",))
-        surplus = await settlement.surplus_left([one.id for one in captures if one.state == "settled"])
+        surplus = await settlement.surplus_left(
+            [one.id for one in captures if one.state == "settled"]
+        )
         for capture in captures:
             if minor := surplus.get(capture.id, 0):
                 await _return_leg(order, capture, minor)
@@ -181,9 +214,13 @@ async def _return_leg(order: Order, capture: Capture, minor: int) -> None:
         settlement.key_of("refund_clearing", capture),
         Money(minor, capture.ccy),
     )
-    await ledger.post(f"refund:{refund.id}:ask", [transfer], kind="refund_ask", correlation_id=order.id)
+    await ledger.post(
+        f"refund:{refund.id}:ask", [transfer], kind="refund_ask", correlation_id=order.id
+    )
     await settlement.return_legs(capture.id, cover["legs"])
-    await orders.tell(order, EventKind.REFUND_STARTED, refund_id=ids.encode("ref", refund.id), minor=minor)
+    await orders.tell(
+        order, EventKind.REFUND_STARTED, refund_id=ids.encode("ref", refund.id), minor=minor
+    )
     await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
 
 
@@ -202,8 +239,10 @@ async def send(refund_id: UUID) -> None:
     reference = ids.encode("ref", refund.id)
     was_sent = not await payments.move_refund(refund.id, ("created",), "submitted")
     with trace.span("provider", f"{name}.refund"):
-        said = await provider.query_refund(account=account, reference=reference) if was_sent else None
-        if said is None or said.state is RefundState.FAILED and said.raw_code == "not_found":
+        said = (
+            await provider.query_refund(account=account, reference=reference) if was_sent else None
+        )
+        if said is None or (said.state is RefundState.FAILED and said.raw_code == "not_found"):
             said = await provider.refund(
                 RefundRequest(reference, account, charge_ref, refund.amount, refund.reason)
             )
@@ -253,7 +292,9 @@ def _clearing(refund: Refund, provider: str) -> tuple[AccountKey, AccountKey]:
 
 
 async def _succeed(order: Order, refund: Refund, said: RefundAnswer) -> None:
-    if not await payments.move_refund(refund.id, payments.OPEN_REFUND, "succeeded", provider_ref=said.provider_ref):
+    if not await payments.move_refund(
+        refund.id, payments.OPEN_REFUND, "succeeded", provider_ref=said.provider_ref
+    ):
         return
     name, account, _ = await payments.provider_of(refund)
     source, target = _clearing(refund, f"{name}:{account}")
@@ -264,9 +305,16 @@ async def _succeed(order: Order, refund: Refund, said: RefundAnswer) -> None:
         correlation_id=order.id,
     )
     await orders.returned(order, refund.amount_minor)
-    await orders.tell(order, EventKind.REFUND_SUCCEEDED, refund_id=ids.encode("ref", refund.id), minor=refund.amount_minor)
+    await orders.tell(
+        order,
+        EventKind.REFUND_SUCCEEDED,
+        refund_id=ids.encode("ref", refund.id),
+        minor=refund.amount_minor,
+    )
     if order.returned_minor >= order.captured_minor and may(order.status, OrderStatus.REFUNDED):
-        await orders.move(order, OrderStatus.REFUNDED, EventKind.REFUNDED, facts={"minor": order.returned_minor})
+        await orders.move(
+            order, OrderStatus.REFUNDED, EventKind.REFUNDED, facts={"minor": order.returned_minor}
+        )
 
 
 async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
@@ -288,6 +336,7 @@ async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
             await settlement.draw_reserve(refund.capture_id, -drawn)
         if pending := sources.get("merchant_pending", 0):
             await settlement.shrink_item(refund.capture_id, -pending)
-    await orders.tell(order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code)
+    await orders.tell(
+        order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code
+    )
     await settlement.open_exception("refund_failed", facts={"refund": ids.encode("ref", refund.id)})
-

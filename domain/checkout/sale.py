@@ -26,10 +26,14 @@ class Sale:
     order: Order
     at: datetime
     captures: list[Capture] = field(default_factory=list)  # money this set decides about
-    freed: list[Capture] = field(default_factory=list)  # parked earlier, settles now if the order delivers
+    freed: list[Capture] = field(
+        default_factory=list
+    )  # parked earlier, settles now if the order delivers
     conflicts: list[Capture] = field(default_factory=list)
     attempts: dict[UUID, Attempt] = field(default_factory=dict)
-    attempt_states: dict[UUID, tuple[str, int | None, str | None, str]] = field(default_factory=dict)
+    attempt_states: dict[UUID, tuple[str, int | None, str | None, str]] = field(
+        default_factory=dict
+    )
     verdicts: list[tuple[int, str, str | None]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     has_stock: bool = False
@@ -40,7 +44,9 @@ class Sale:
     def happened(self, kind: EventKind, **facts: Any) -> None:
         """Add an event with the order's next sequence number."""
         self.order.event_seq += 1
-        self.events.append(Event(self.order.id, self.order.merchant_id, self.order.event_seq, kind, facts))
+        self.events.append(
+            Event(self.order.id, self.order.merchant_id, self.order.event_seq, kind, facts)
+        )
 
     def hear(self, word: Word, attempt: Attempt) -> None:
         """Judge one word about one of this order's attempts."""
@@ -115,7 +121,8 @@ class Sale:
             total_minor=order.total_minor,
             kept_before_minor=order.captured_minor - order.returned_minor,
             arrived_minor=arrived,
-            is_expired=order.status is OrderStatus.AWAITING_PAYMENT and self._came_after(order.expires_at),
+            is_expired=order.status is OrderStatus.AWAITING_PAYMENT
+            and self._came_after(order.expires_at),
             is_held_by_risk=order.risk_hold,
             is_plain=order.is_plain,
         )

@@ -50,7 +50,11 @@ async def finish_delivery(order_id: UUID) -> bool:
     async with db.transaction():
         order = await orders.lock_one(order_id)
         lines = (await orders.lines([order_id]))[order_id]
-        missing = [line for line in lines if line.delivery in ("manual", "supplier") and line.done < line.quantity]
+        missing = [
+            line
+            for line in lines
+            if line.delivery in ("manual", "supplier") and line.done < line.quantity
+        ]
         return not missing and bool(await _free(order.id, OrderStatus.DELIVERING, "delivering"))
 
 

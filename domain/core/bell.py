@@ -59,7 +59,10 @@ async def listen(*topics: str) -> AsyncIterator[tuple[str, list[str]]]:
     while True:
         try:
             # A listener blocks for as long as nothing happens: it needs a connection without a read timeout.
-            kwargs: dict[str, Any] = {**server().connection_pool.connection_kwargs, "socket_timeout": None}
+            kwargs: dict[str, Any] = {
+                **server().connection_pool.connection_kwargs,
+                "socket_timeout": None,
+            }
             pool = type(server().connection_pool)(
                 connection_class=server().connection_pool.connection_class, **kwargs
             )

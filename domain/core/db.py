@@ -137,7 +137,12 @@ def pool() -> Any:
 async def _acquire() -> Any:
     try:
         return await pool().acquire(timeout=ACQUIRE_TIMEOUT_S)
-    except (TimeoutError, *LOST, asyncpg.PostgresConnectionError, asyncpg.TooManyConnectionsError) as error:
+    except (
+        TimeoutError,
+        *LOST,
+        asyncpg.PostgresConnectionError,
+        asyncpg.TooManyConnectionsError,
+    ) as error:
         raise Unavailable(what="database") from error
 
 

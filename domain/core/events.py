@@ -101,10 +101,12 @@ async def follow(reader: str, *, limit: int = READ_MAX) -> tuple[Sequence[Event]
     """
     assert db.in_transaction(), "the position moves with the effect of what was read"
     await db.execute(
-        "INSERT INTO event_reader (name, txid, no) VALUES ($1, '0', 0) ON CONFLICT DO NOTHING", reader
+        "INSERT INTO event_reader (name, txid, no) VALUES ($1, '0', 0) ON CONFLICT DO NOTHING",
+        reader,
     )
     at = await db.row(
-        "SELECT txid::text::bigint AS txid, no FROM event_reader WHERE name = $1 FOR NO KEY UPDATE", reader
+        "SELECT txid::text::bigint AS txid, no FROM event_reader WHERE name = $1 FOR NO KEY UPDATE",
+        reader,
     )
     assert at is not None
     rows = await db.fetch(

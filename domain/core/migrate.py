@@ -48,7 +48,9 @@ async def migrate(dsn: str) -> list[str]:
             async with connection.transaction():
                 await connection.execute(path.read_text("utf-8"))
                 await connection.execute(
-                    "INSERT INTO schema_migration (name, sha256) VALUES ($1, $2)", path.name, _digest(path)
+                    "INSERT INTO schema_migration (name, sha256) VALUES ($1, $2)",
+                    path.name,
+                    _digest(path),
                 )
             done.append(path.name)
         return done

@@ -88,7 +88,9 @@ class Once:
     async def finish(self) -> None:
         """End the lease of a call that spanned several transactions."""
         await db.execute(
-            "UPDATE idempotency SET lease_until = NULL WHERE scope = $1 AND key = $2", self.scope, self.key
+            "UPDATE idempotency SET lease_until = NULL WHERE scope = $1 AND key = $2",
+            self.scope,
+            self.key,
         )
 
     def remember(self, response: bytes) -> None:
@@ -155,5 +157,6 @@ async def keep_flushing() -> None:
 async def prune() -> int:
     """Forget keys older than thirty days."""
     return await db.execute(
-        "DELETE FROM idempotency WHERE created_at < clock_timestamp() - make_interval(days => $1)", KEEP_DAYS
+        "DELETE FROM idempotency WHERE created_at < clock_timestamp() - make_interval(days => $1)",
+        KEEP_DAYS,
     )

@@ -1,5 +1,3 @@
 """Delivery of what is not a key on the shelf: by hand, or bought from a supplier when it is sold."""
 
-from domain.delivery.actions import DeliveryInvalid, deliver, procure
-
-__all__ = ["DeliveryInvalid", "deliver", "procure"]
+__all__: list[str] = []

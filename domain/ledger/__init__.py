@@ -86,7 +86,6 @@ __all__ = [
     "forget",
     "head",
     "hold",
-    "journal_id",
     "lock",
     "open_many",
     "post",

@@ -15,13 +15,13 @@ from domain.orders import rules
 from domain.orders.models import COLUMNS, LINE_COLUMNS, Buyer, Change, Line, Order, order
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 
-_PLACE = """
+_PLACE = f"""
 WITH placed AS (
     INSERT INTO orders (id, number, merchant_id, shop_id, lane, email, email_hash, address_hash, device_hash,
         country, locale, total_minor, discount_minor, ccy, settle_ccy, quote_id, coupon_id, expires_at,
         key_units, is_plain)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16, $17, $28, $29)
-    RETURNING {columns}),
+    RETURNING {COLUMNS}),
 intent AS (
     INSERT INTO payment_intent (id, order_id, amount_minor, ccy) VALUES ($1, $1, $12, $14)),
 lines AS (
@@ -35,8 +35,8 @@ lines AS (
 happened AS (
     INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json)
     VALUES ($1, $3, 1, 'order.placed', $27))
-SELECT {columns} FROM placed
-""".format(columns=COLUMNS)
+SELECT {COLUMNS} FROM placed
+"""
 
 
 async def place(
@@ -96,7 +96,8 @@ async def place(
 async def lock(order_ids: Sequence[UUID]) -> dict[UUID, Order]:
     """Lock orders in sorted order for the rest of the transaction; unknown ids are left out."""
     rows = await db.fetch(
-        f"SELECT {COLUMNS} FROM orders WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE", sorted(set(order_ids))
+        f"SELECT {COLUMNS} FROM orders WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
+        sorted(set(order_ids)),
     )
     return {row["id"]: order(row) for row in rows}
 
@@ -143,7 +144,10 @@ async def tell(held: Order, kind: EventKind, **facts: Any) -> None:
     held.event_seq += 1
     held.version += 1
     await db.execute(
-        "UPDATE orders SET event_seq = $2, version = $3 WHERE id = $1", held.id, held.event_seq, held.version
+        "UPDATE orders SET event_seq = $2, version = $3 WHERE id = $1",
+        held.id,
+        held.event_seq,
+        held.version,
     )
     await events.record(Event(held.id, held.merchant_id, held.event_seq, kind, facts))
 
@@ -179,7 +183,8 @@ async def line_done(line_id: UUID, count: int) -> None:
 async def lines_done(order_ids: Sequence[UUID]) -> None:
     """Every line of these orders is delivered in full."""
     await db.execute(
-        "UPDATE order_line SET done = quantity WHERE order_id = ANY($1) AND done < quantity", list(order_ids)
+        "UPDATE order_line SET done = quantity WHERE order_id = ANY($1) AND done < quantity",
+        list(order_ids),
     )
 
 
@@ -187,7 +192,9 @@ async def returned(held: Order, minor: int) -> None:
     """Add `minor` to what went back to the buyer of a locked order."""
     held.returned_minor += minor
     await db.execute(
-        "UPDATE orders SET returned_minor = $2, version = version + 1 WHERE id = $1", held.id, held.returned_minor
+        "UPDATE orders SET returned_minor = $2, version = version + 1 WHERE id = $1",
+        held.id,
+        held.returned_minor,
     )
     held.version += 1
 

@@ -77,7 +77,8 @@ async def views(order_ids: Iterable[UUID], parts: Iterable[str] = ()) -> dict[UU
     wanted = frozenset(parts)
     rows = await db.fetch(_select(wanted), list(order_ids))
     return {
-        row["id"]: OrderView(order(row), {part: row[f"part_{part}"] or [] for part in wanted}) for row in rows
+        row["id"]: OrderView(order(row), {part: row[f"part_{part}"] or [] for part in wanted})
+        for row in rows
     }
 
 
@@ -102,6 +103,7 @@ async def came_late(order_id: UUID) -> bool:
     """Whether the order's money came after it was closed."""
     return bool(
         await db.value(
-            "SELECT EXISTS (SELECT FROM event_log WHERE order_id = $1 AND kind = 'payment.late')", order_id
+            "SELECT EXISTS (SELECT FROM event_log WHERE order_id = $1 AND kind = 'payment.late')",
+            order_id,
         )
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from uuid import UUID
 
 from domain.core import ids
 from domain.core.errors import DomainError
-from uuid import UUID
 
 LANES = 4
 LINES_MAX = 100
@@ -32,7 +32,16 @@ _S = OrderStatus
 # The one table of order states. EXPIRED and CANCELLED are left by late money only.
 NEXT: dict[OrderStatus, frozenset[OrderStatus]] = {
     _S.AWAITING_PAYMENT: frozenset(
-        {_S.PAID, _S.DELIVERING, _S.DELIVERED, _S.HELD, _S.SHORT, _S.EXPIRED, _S.CANCELLED, _S.REFUNDED}
+        {
+            _S.PAID,
+            _S.DELIVERING,
+            _S.DELIVERED,
+            _S.HELD,
+            _S.SHORT,
+            _S.EXPIRED,
+            _S.CANCELLED,
+            _S.REFUNDED,
+        }
     ),
     _S.PAID: frozenset({_S.DELIVERING, _S.DELIVERED, _S.HELD, _S.SHORT, _S.REFUNDED, _S.DISPUTED}),
     _S.HELD: frozenset({_S.DELIVERING, _S.DELIVERED, _S.SHORT, _S.REFUNDED, _S.DISPUTED}),

@@ -34,15 +34,15 @@ class AttemptLive(DomainError):
     code = "ATTEMPT_LIVE"
 
 
-_OPEN = """
+_OPEN = f"""
 INSERT INTO payment_attempt (id, intent_id, order_id, merchant_id, lane, seq, provider, provider_account, method,
     requested_minor, ccy, next_check_at)
 SELECT $1, $2, $2, $3, $4, 1 + (SELECT count(*) FROM payment_attempt WHERE order_id = $2), $5, $6, $7, $8, $9,
     clock_timestamp() + interval '45 s'
 WHERE EXISTS (SELECT FROM payment_intent WHERE order_id = $2 AND state <> 'conflicted')
 ON CONFLICT (order_id) WHERE state IN ('started', 'requires_action', 'processing', 'authorized', 'unknown')
-DO NOTHING RETURNING {columns}
-""".format(columns=ATTEMPT_COLUMNS)
+DO NOTHING RETURNING {ATTEMPT_COLUMNS}
+"""
 
 
 async def open_attempt(
@@ -58,7 +58,16 @@ async def open_attempt(
 ) -> Attempt:
     """Write the intention to charge `amount` before anybody is called. Errors: AttemptLive."""
     row = await db.row(
-        _OPEN, attempt_id, order_id, merchant_id, lane, provider, account, method, amount.minor, amount.currency
+        _OPEN,
+        attempt_id,
+        order_id,
+        merchant_id,
+        lane,
+        provider,
+        account,
+        method,
+        amount.minor,
+        amount.currency,
     )
     if row is None:
         raise AttemptLive()

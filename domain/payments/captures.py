@@ -41,7 +41,8 @@ async def parked_of(order_ids: Sequence[UUID], reasons: Sequence[str]) -> list[C
 async def of_order(order_id: UUID) -> list[Capture]:
     """All captures of an order, oldest first, locked."""
     rows = await db.fetch(
-        f"SELECT {CAPTURE_COLUMNS} FROM capture WHERE order_id = $1 ORDER BY id FOR NO KEY UPDATE", order_id
+        f"SELECT {CAPTURE_COLUMNS} FROM capture WHERE order_id = $1 ORDER BY id FOR NO KEY UPDATE",
+        order_id,
     )
     return [Capture(*row) for row in rows]
 
@@ -105,7 +106,9 @@ async def park_culprit(*, no: int | None, capture_id: UUID | None, error: str) -
     """Set aside the one word or capture that makes a set fail, so that it never spoils the others."""
     if no is not None:
         await db.execute(
-            "UPDATE inbox_event SET verdict = 'parked', note = $2 WHERE no = $1 AND verdict IS NULL", no, error[:120]
+            "UPDATE inbox_event SET verdict = 'parked', note = $2 WHERE no = $1 AND verdict IS NULL",
+            no,
+            error[:120],
         )
     if capture_id is not None:
         await db.execute(

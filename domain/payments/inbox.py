@@ -53,7 +53,9 @@ async def put(provider: str, account: str, facts: Sequence[Fact], *, body: bytes
 
 def _reference(fact: Fact) -> UUID | None:
     try:
-        return ids.decode(fact.reference, REFUND_PREFIX if fact.subject == "refund" else ATTEMPT_PREFIX)
+        return ids.decode(
+            fact.reference, REFUND_PREFIX if fact.subject == "refund" else ATTEMPT_PREFIX
+        )
     except ids.IdInvalid:
         return None
 

@@ -17,7 +17,9 @@ async def create_refund(
 ) -> Refund:
     """Write the intention to return `amount_minor` of a locked capture before anybody is called."""
     touched = await db.execute(
-        "UPDATE capture SET returned_minor = returned_minor + $2 WHERE id = $1", capture.id, amount_minor
+        "UPDATE capture SET returned_minor = returned_minor + $2 WHERE id = $1",
+        capture.id,
+        amount_minor,
     )
     assert touched == 1, capture.id
     row = await db.row(
@@ -45,12 +47,19 @@ async def find_refund(refund_id: UUID) -> Refund | None:
 
 async def refunds_of(order_id: UUID) -> list[Refund]:
     """All refunds of an order, oldest first."""
-    rows = await db.fetch(f"SELECT {REFUND_COLUMNS} FROM refund WHERE order_id = $1 ORDER BY id", order_id)
+    rows = await db.fetch(
+        f"SELECT {REFUND_COLUMNS} FROM refund WHERE order_id = $1 ORDER BY id", order_id
+    )
     return [Refund(*row) for row in rows]
 
 
 async def move_refund(
-    refund_id: UUID, sources: Sequence[str], target: str, *, provider_ref: str | None = None, raw_code: str = ""
+    refund_id: UUID,
+    sources: Sequence[str],
+    target: str,
+    *,
+    provider_ref: str | None = None,
+    raw_code: str = "",
 ) -> bool:
     """Move a refund from one of `sources` to `target`; false when it stands elsewhere."""
     return bool(
@@ -70,7 +79,9 @@ async def move_refund(
 async def give_back_capture(refund: Refund) -> None:
     """The refund failed: its amount counts as kept again."""
     await db.execute(
-        "UPDATE capture SET returned_minor = returned_minor - $2 WHERE id = $1", refund.capture_id, refund.amount_minor
+        "UPDATE capture SET returned_minor = returned_minor - $2 WHERE id = $1",
+        refund.capture_id,
+        refund.amount_minor,
     )
 
 

@@ -74,7 +74,9 @@ async def book(bookings: Sequence[Booking], *, lane: int) -> None:
     accounts = await ledger.accounts({key for one in moving for key in _keys(one, plans)})
     locked = await ledger.lock(list(accounts.values()), lane)
     debts = {
-        key: max(0, -locked[no].available) for key, no in accounts.items() if key.purpose == "merchant_debt"
+        key: max(0, -locked[no].available)
+        for key, no in accounts.items()
+        if key.purpose == "merchant_debt"
     }
     rows = _Rows()
     for journal, one in zip(journals, moving, strict=True):
@@ -158,7 +160,8 @@ def _split(
     debt_key = key_of("merchant_debt", capture)
     schedule = plan.schedule(capture.ccy)
     terms = Terms(
-        commission_minor=plan.fee_minor(Money(one.keep_minor, capture.ccy)), reserve_bps=plan.reserve_bps
+        commission_minor=plan.fee_minor(Money(one.keep_minor, capture.ccy)),
+        reserve_bps=plan.reserve_bps,
     )
     legs = rules.split(one.keep_minor, terms, Owed(debt_minor=debts[debt_key]))
     debts[debt_key] -= legs.get(Leg.DEBT, 0)
@@ -175,10 +178,20 @@ def _split(
         assert plan.reserve_plan_id is not None
         releases_on = capture.captured_at.date() + timedelta(days=plan.reserve_days)
         rows.reserves.append(
-            (uuid7(), plan.reserve_plan_id, capture.id, capture.merchant_id, legs[Leg.RESERVE], capture.ccy, releases_on)
+            (
+                uuid7(),
+                plan.reserve_plan_id,
+                capture.id,
+                capture.merchant_id,
+                legs[Leg.RESERVE],
+                capture.ccy,
+                releases_on,
+            )
         )
     if plan.speed is not Speed.T0 and Leg.MERCHANT in legs:
-        day = rules.available_on(clock.now(), days=plan.days, cutoff_s=plan.cutoff_s, zone=plan.zone)
+        day = rules.available_on(
+            clock.now(), days=plan.days, cutoff_s=plan.cutoff_s, zone=plan.zone
+        )
         rows.items.append((capture.id, capture.merchant_id, legs[Leg.MERCHANT], capture.ccy, day))
     return targets, minors
 

@@ -97,7 +97,9 @@ def give_back(amount_minor: int, parts: Sequence[Part]) -> dict[str, int]:
     free = sum(part.free_minor for part in parts)
     if amount_minor > free:
         raise RefundExceedsCaptured(refundable_minor=free)
-    shares = {part.leg: divmod(amount_minor * part.free_minor, free) for part in parts if part.free_minor}
+    shares = {
+        part.leg: divmod(amount_minor * part.free_minor, free) for part in parts if part.free_minor
+    }
     missing = amount_minor - sum(whole for whole, _ in shares.values())
     by_remainder = sorted(shares, key=lambda leg: (-shares[leg][1], leg))
     lucky = set(by_remainder[:missing])

@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOUNS = sorted(
-    path.parent.name for path in (ROOT / "domain").glob("*/__init__.py") if path.parent.name != "core"
+    path.parent.name
+    for path in (ROOT / "domain").glob("*/__init__.py")
+    if path.parent.name != "core"
 )
 # What a stranger may import besides the door: plain values and pure rules.
 OPEN = {"models", "rules", "ports", "conditions"}
@@ -44,7 +46,9 @@ def test_layers_above_use_doors_values_and_rules_only() -> None:
         for layer in LAYERS
         for path in (ROOT / layer).rglob("*.py")
         for module in _imports(path)
-        if module.startswith("domain.") and module.count(".") >= 2 and not module.startswith("domain.core")
+        if module.startswith("domain.")
+        and module.count(".") >= 2
+        and not module.startswith("domain.core")
         if module.split(".")[2] not in OPEN
     ]
 
@@ -57,7 +61,8 @@ def test_first_line_of_every_file_says_what_it_is_for() -> None:
         for layer in (*LAYERS, "domain", "i18n", "bench", "tests")
         for path in (ROOT / layer).rglob("*.py")
         if "node_modules" not in path.parts
-        if path.read_text("utf-8").strip() and not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+        if path.read_text("utf-8").strip()
+        and not ast.get_docstring(ast.parse(path.read_text("utf-8")))
     ]
 
     assert silent == []

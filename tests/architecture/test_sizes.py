@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TREES = ("schema", "resolvers", "domain", "workers", "plugins", "i18n", "server", "tests", "bench")
-FUNCTION_MAX, FILE_MAX, LINE_MAX = 70, 400, 100
+# Code is formatted to 100; a sentence or a line of SQL may run on to 120.
+FUNCTION_MAX, FILE_MAX, LINE_MAX = 70, 400, 120
 KNOWN: dict[str, int] = {}
 
 

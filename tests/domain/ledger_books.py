@@ -21,9 +21,7 @@ class Shop:
 
     def __getitem__(self, purpose: str) -> AccountKey:
         kind = ledger.PURPOSES[purpose].owner
-        return AccountKey(
-            purpose, None if kind == "platform" else self.owner_id, "", self.ccy
-        )
+        return AccountKey(purpose, None if kind == "platform" else self.owner_id, "", self.ccy)
 
     def transfer(self, source: str, target: str, minor: int) -> Transfer:
         """`minor` from one of the accounts to another."""

@@ -53,18 +53,29 @@ def but(**changes: object) -> Arrival:
         (but(arrived_minor=1001), True, Outcome.DELIVER),  # B01: surplus goes back
         (but(status=OrderStatus.DELIVERED, kept_before_minor=1000), True, Outcome.SURPLUS),  # E03
         (but(status=OrderStatus.REFUNDED), True, Outcome.SURPLUS),
-        (but(status=OrderStatus.DELIVERING, kept_before_minor=1000, arrived_minor=0), True, Outcome.DELIVER),
+        (
+            but(status=OrderStatus.DELIVERING, kept_before_minor=1000, arrived_minor=0),
+            True,
+            Outcome.DELIVER,
+        ),
     ],
 )
-def test_e01_b01_every_arrival_has_its_outcome(arrival: Arrival, has_stock: bool, expected: Outcome) -> None:
+def test_e01_b01_every_arrival_has_its_outcome(
+    arrival: Arrival, has_stock: bool, expected: Outcome
+) -> None:
     assert rules.outcome(arrival, has_stock=has_stock) is expected
 
 
 @given(arrival=arrivals, has_stock=st.booleans())
-def test_l07_nothing_is_delivered_unpaid_unstocked_or_held(arrival: Arrival, has_stock: bool) -> None:
+def test_l07_nothing_is_delivered_unpaid_unstocked_or_held(
+    arrival: Arrival, has_stock: bool
+) -> None:
     outcome = rules.outcome(arrival, has_stock=has_stock)
 
-    if outcome in (Outcome.DELIVER, Outcome.START_DELIVERY) and arrival.status is not OrderStatus.DELIVERING:
+    if (
+        outcome in (Outcome.DELIVER, Outcome.START_DELIVERY)
+        and arrival.status is not OrderStatus.DELIVERING
+    ):
         assert arrival.kept_before_minor + arrival.arrived_minor >= arrival.total_minor
         assert has_stock and not arrival.is_held_by_risk
     if outcome is Outcome.NOTHING:

@@ -13,8 +13,8 @@ from domain.core.money import Money
 from domain.ledger import AccountKey
 from domain.merchants import Speed
 from domain.orders.models import Order
-from plugins.payment.sandbox import Sandbox
 from domain.payments.ports import providers
+from plugins.payment.sandbox import Sandbox
 from tests import make
 
 USD = "USD"
@@ -42,7 +42,9 @@ async def posted(key: AccountKey) -> int:
 
 
 async def kinds(order: Order) -> list[str]:
-    rows = await db.fetch("SELECT kind FROM event_log WHERE order_id = $1 ORDER BY sequence", order.id)
+    rows = await db.fetch(
+        "SELECT kind FROM event_log WHERE order_id = $1 ORDER BY sequence", order.id
+    )
     return [row["kind"] for row in rows]
 
 
@@ -109,7 +111,9 @@ async def test_b01_a_part_waits_and_the_rest_completes_it() -> None:
 
 
 @pytest.mark.parametrize("amount", [Money(9_999, USD), Money(20_000, USD), Money(10_000, "HKD")])
-async def test_b05_b06_other_amount_or_currency_is_conflicted_kept_and_not_delivered(amount: Money) -> None:
+async def test_b05_b06_other_amount_or_currency_is_conflicted_kept_and_not_delivered(
+    amount: Money,
+) -> None:
     shop = await make.shop()
     order = await make.order(shop)
     await make.word(await make.attempt(order), amount=amount)
@@ -118,7 +122,9 @@ async def test_b05_b06_other_amount_or_currency_is_conflicted_kept_and_not_deliv
 
     assert await make.status([order.id]) == ["awaiting_payment"]
     assert await db.value("SELECT state FROM payment_intent") == "conflicted"
-    assert await posted(AccountKey("suspense", None, "sandbox:main", amount.currency)) == amount.minor
+    assert (
+        await posted(AccountKey("suspense", None, "sandbox:main", amount.currency)) == amount.minor
+    )
     assert await db.value("SELECT kind FROM money_exception") == "conflicted"
     assert await db.value("SELECT count(*) FROM card_key WHERE state = 'sold'") == 0
     assert await kinds(order) == ["order.placed", "payment.mismatch"]
@@ -144,14 +150,19 @@ async def test_e01_late_money_without_stock_goes_back_by_itself() -> None:
     shop = await make.shop(keys=0)
     order = await make.order(shop)
     attempt = await make.attempt(order, reserve=False)
-    await db.execute("UPDATE orders SET status = 'expired', expires_at = clock_timestamp() - interval '2 h'")
+    await db.execute(
+        "UPDATE orders SET status = 'expired', expires_at = clock_timestamp() - interval '2 h'"
+    )
 
     await make.word(attempt)
     await fulfil(order)
 
     assert await make.status([order.id]) == ["short"]
     assert await posted(AccountKey("buyer_held", shop.merchant_id, "", USD)) == 10_000
-    assert await db.value("SELECT task FROM promise WHERE subject_id = $1", order.id) == "refund.surplus"
+    assert (
+        await db.value("SELECT task FROM promise WHERE subject_id = $1", order.id)
+        == "refund.surplus"
+    )
 
     await checkout.return_surplus(order.id)
     await checkout.return_surplus(order.id)
@@ -272,7 +283,9 @@ async def test_t1_sales_wait_for_their_day_and_move_once() -> None:
 
 
 async def test_provider_cost_is_booked_at_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(providers, "sandbox", Sandbox(base_url="http://127.0.0.1:1", secret=bytes(32)))
+    monkeypatch.setitem(
+        providers, "sandbox", Sandbox(base_url="http://127.0.0.1:1", secret=bytes(32))
+    )
     order = await make.paid(await make.shop())
     await fulfil(order)
 

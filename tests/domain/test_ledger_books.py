@@ -149,9 +149,10 @@ async def test_statement_runs_from_opening_to_balance_in_pages(db: None) -> None
     assert [entry for page in pages for entry in page.entries] == whole.entries
     assert [len(page.entries) for page in pages] == [3, 3, 2]
     assert whole.entries[-1].key == "payout:1"
-    assert whole.entries[-1].other_no == (await ledger.accounts([shop["bank_cash"]]))[
-        shop["bank_cash"]
-    ]
+    assert (
+        whole.entries[-1].other_no
+        == (await ledger.accounts([shop["bank_cash"]]))[shop["bank_cash"]]
+    )
 
 
 async def test_statement_of_an_unknown_account_is_empty(db: None) -> None:

@@ -231,9 +231,7 @@ async def test_holds_and_postings_share_one_floor(db: None) -> None:
 async def test_a_wallet_is_spent_in_two_holds(db: None) -> None:
     shop = Shop()
     await shop.pay_in(1_000, purpose="wallet")
-    await ledger.post(
-        "bonus", [shop.transfer("promo_expense", "wallet_bonus", 200)], kind="top_up"
-    )
+    await ledger.post("bonus", [shop.transfer("promo_expense", "wallet_bonus", 200)], kind="top_up")
     held = [
         await ledger.hold(
             f"spend:{source}",
@@ -296,7 +294,11 @@ async def test_what_is_posted_along_is_refused_with_the_hold(db: None) -> None:
         minor=50,
         also=[shop.transfer("merchant_available", "bank_cash", 50)],
     )
-    assert await shop.posted("merchant_available", "merchant_in_transit", "bank_cash") == [0, 50, 50]
+    assert await shop.posted("merchant_available", "merchant_in_transit", "bank_cash") == [
+        0,
+        50,
+        50,
+    ]
     assert await ledger.check() == []
 
 

@@ -15,13 +15,18 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from domain import ledger
-from domain.core import clock
+from domain.core import clock, ids
 from domain.core import db as core_db
-from domain.core import ids
 from domain.ledger import Balance, HoldState, JournalDraft, TransferLines
 from tests.domain.ledger_books import Shop
 
@@ -156,9 +161,7 @@ class Books(RuleBasedStateMachine):
     @rule(sets=st.lists(MOVES, min_size=1, max_size=4), lane=LANES)
     def post_set(self, sets: list[Moves], lane: int) -> None:
         flat = [move for moves in sets for move in moves]
-        drafts = [
-            JournalDraft(ids.uuid7(), self.key("set"), bytes(32), "test") for _ in sets
-        ]
+        drafts = [JournalDraft(ids.uuid7(), self.key("set"), bytes(32), "test") for _ in sets]
         work = self._write_set(drafts, sets, lane)
         if not self.model.fits(flat):
             with pytest.raises((ledger.InsufficientFunds, ledger.CeilingExceeded)):

@@ -212,7 +212,9 @@ async def test_g33_the_table_itself_refuses(db: None, change: str) -> None:
     shop = Shop()
     await shop.pay_in(10)
     column, _, value = change.partition(" = ")
-    columns = "journal_id source_no target_no amount_minor line_no source_shard target_shard ccy phase"
+    columns = (
+        "journal_id source_no target_no amount_minor line_no source_shard target_shard ccy phase"
+    )
     values = [value if name == column else name for name in columns.split()]
     values[4] = "2"
 
@@ -316,7 +318,11 @@ async def test_every_currency_keeps_its_own_zero(db: None) -> None:
 
     await ledger.post("fx:1", legs, kind="fx")
 
-    assert await eur.posted("fx_liquidity", "merchant_available", "fx_spread") == [-9_200, 9_108, 92]
+    assert await eur.posted("fx_liquidity", "merchant_available", "fx_spread") == [
+        -9_200,
+        9_108,
+        92,
+    ]
     assert await usd.posted("fx_liquidity", "provider_clearing") == [10_000, -10_000]
     assert await ledger.check() == []
 

@@ -84,9 +84,7 @@ async def test_partial_refunds_empty_every_leg(db: None) -> None:
         ("4167", (250, 417, 175, 333, 2_992)),
     ):
         assert sum(parts) == int(key)
-        back = [
-            (leg, "refund_clearing", minor) for leg, minor in zip(legs, parts, strict=True)
-        ]
+        back = [(leg, "refund_clearing", minor) for leg, minor in zip(legs, parts, strict=True)]
         await _post(shop, f"refund:{key}", *back)
 
     assert await shop.posted(*PURPOSES[2:]) == UNSOLD[2:]
@@ -145,9 +143,7 @@ async def test_lost_and_won_dispute(db: None) -> None:
     ]
 
     won = [(target, source, minor) for source, target, minor in legs]
-    await _post(
-        shop, "dispute:1:1:won", ("provider_clearing", "dispute_clearing", 10_000), *won
-    )
+    await _post(shop, "dispute:1:1:won", ("provider_clearing", "dispute_clearing", 10_000), *won)
     assert await shop.posted(*PURPOSES[2:]) == SOLD[2:]
 
     await _post(shop, "dispute:1:2:open", *opened[:1], *legs)

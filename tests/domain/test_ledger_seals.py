@@ -66,9 +66,10 @@ async def test_the_seal_is_the_hash_of_the_documented_text(db: None) -> None:
         for t in lines
     )
 
-    assert await core_db.value("SELECT hash FROM ledger_seal") == hashlib.sha256(
-        bytes(32) + text.encode()
-    ).digest()
+    assert (
+        await core_db.value("SELECT hash FROM ledger_seal")
+        == hashlib.sha256(bytes(32) + text.encode()).digest()
+    )
 
 
 async def test_a_late_commit_with_a_lower_number_is_not_skipped(db: None) -> None:
@@ -192,7 +193,9 @@ async def test_l25_every_change_is_named(db: None, statements: list[str], seq: i
     known = await ledger.head()
     assert await ledger.verify(known=known) is None
 
-    await _sabotage(*(sql.format(*(OF.format(number) for number in range(5))) for sql in statements))
+    await _sabotage(
+        *(sql.format(*(OF.format(number) for number in range(5))) for sql in statements)
+    )
 
     broken = await ledger.verify(known=known)
     assert broken is not None

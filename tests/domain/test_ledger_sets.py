@@ -34,9 +34,7 @@ async def _set(
             if draft.id not in opened.new:
                 continue
             for source, target, minor in legs:
-                lines.add(
-                    draft.id, numbers[shop[source]], numbers[shop[target]], minor, shop.ccy
-                )
+                lines.add(draft.id, numbers[shop[source]], numbers[shop[target]], minor, shop.ccy)
         await ledger.write(lines, lane=lane)
     return opened
 

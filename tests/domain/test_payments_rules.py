@@ -80,7 +80,11 @@ def test_e05_unknown_said_by_a_provider_closes_nothing() -> None:
 def test_c09_every_order_of_words_ends_with_the_money_taken_once(order: list[str]) -> None:
     state, taken = "started", 0
     for said in order:
-        judged = judge(AttemptFacts(ASKED, state, taken), said, ASKED if said == "captured" else Money(0, "USD"))
+        judged = judge(
+            AttemptFacts(ASKED, state, taken),
+            said,
+            ASKED if said == "captured" else Money(0, "USD"),
+        )
         state, taken = judged.state, taken + (judged.amount.minor if judged.amount else 0)
 
     assert (state, taken) == ("captured", 1990)

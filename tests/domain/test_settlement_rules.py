@@ -55,9 +55,27 @@ def test_l11_legs_add_up_and_none_is_negative(minor: int, terms: Terms, owed: Ow
 def test_g20_partial_refunds_of_the_worked_sale_end_at_zero() -> None:
     left = {str(leg): part for leg, part in rules.split(10_000, WORKED, Owed(0, 11_000)).items()}
     expected = [
-        {"commission": 150, "affiliate": 250, "reserve": 105, "withholding": 199, "merchant": 1_796},
-        {"commission": 200, "affiliate": 333, "reserve": 140, "withholding": 266, "merchant": 2_394},
-        {"commission": 250, "affiliate": 417, "reserve": 175, "withholding": 333, "merchant": 2_992},
+        {
+            "commission": 150,
+            "affiliate": 250,
+            "reserve": 105,
+            "withholding": 199,
+            "merchant": 1_796,
+        },
+        {
+            "commission": 200,
+            "affiliate": 333,
+            "reserve": 140,
+            "withholding": 266,
+            "merchant": 2_394,
+        },
+        {
+            "commission": 250,
+            "affiliate": 417,
+            "reserve": 175,
+            "withholding": 333,
+            "merchant": 2_992,
+        },
     ]
 
     for amount, parts in zip((2_500, 3_333, 4_167), expected, strict=True):
@@ -69,7 +87,10 @@ def test_g20_partial_refunds_of_the_worked_sale_end_at_zero() -> None:
 
 
 @given(
-    minor=st.integers(1, 10**10), terms=terms, owed=owed, cuts=st.lists(st.integers(1, 10**10), max_size=6)
+    minor=st.integers(1, 10**10),
+    terms=terms,
+    owed=owed,
+    cuts=st.lists(st.integers(1, 10**10), max_size=6),
 )
 def test_l11_full_refund_by_any_steps_returns_each_leg_exactly(
     minor: int, terms: Terms, owed: Owed, cuts: list[int]
@@ -123,5 +144,7 @@ def test_available_day_counts_in_the_merchants_zone_and_after_the_cut_off() -> N
     evening = datetime(2026, 11, 22, 17, 30, tzinfo=UTC)  # 01:30 on the 23rd in Hong Kong
 
     assert rules.available_on(evening, days=1, cutoff_s=0, zone="UTC") == date(2026, 11, 23)
-    assert rules.available_on(evening, days=1, cutoff_s=0, zone="Asia/Hong_Kong") == date(2026, 11, 24)
+    assert rules.available_on(evening, days=1, cutoff_s=0, zone="Asia/Hong_Kong") == date(
+        2026, 11, 24
+    )
     assert rules.available_on(evening, days=1, cutoff_s=17 * 3600, zone="UTC") == date(2026, 11, 24)

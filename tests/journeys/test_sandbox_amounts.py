@@ -16,7 +16,9 @@ from tests.platform import Platform, running
 
 
 @pytest.fixture
-async def platform(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Platform]:
+async def platform(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Platform]:
     async with running(tmp_path, monkeypatch, autoconfirm_ms=1) as found:
         yield found
     assert await ledger.check() == []
@@ -65,7 +67,9 @@ async def test_01_declines_and_another_attempt_may_follow(platform: Platform) ->
     assert (await platform.pay(order_id, access_key))["__typename"] == "Payment"
 
 
-async def test_k16_02_charged_but_silent_is_unknown_until_a_query_finds_it_once(platform: Platform) -> None:
+async def test_k16_02_charged_but_silent_is_unknown_until_a_query_finds_it_once(
+    platform: Platform,
+) -> None:
     of = await shop(2)
     order_id, access_key, paid = await platform.bought(of)
 
@@ -102,7 +106,9 @@ async def test_b06_j34_04_another_amount_is_conflicted_and_kept(platform: Platfo
     assert await db.value("SELECT state FROM payment_intent") == "conflicted"
     assert await db.value("SELECT kind FROM money_exception") == "conflicted"
     taken = await db.value("SELECT amount_minor FROM capture")
-    assert (await ledger.balance(AccountKey("suspense", None, "sandbox:main", "USD"))).posted == taken
+    assert (
+        await ledger.balance(AccountKey("suspense", None, "sandbox:main", "USD"))
+    ).posted == taken
     assert await sold() == 0
     again = await platform.pay(order_id, access_key)
     assert again["code"] == "ORDER_STATE_CONFLICT"
@@ -161,7 +167,11 @@ async def test_b01_06_a_part_is_kept_visible_and_asks_for_the_rest(platform: Pla
     await platform.work()
 
     order = await platform.order(order_id, access_key)
-    assert (order["status"], order["paymentState"], len(order["goods"])) == ("DELIVERED", "FULLY_CHARGED", 1)
+    assert (order["status"], order["paymentState"], len(order["goods"])) == (
+        "DELIVERED",
+        "FULLY_CHARGED",
+        1,
+    )
     assert (await ledger.balance(held)).posted == 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from domain.core.settings import ROOT
-from server import processes, running
+from server import lives, processes, running
 from tests import database
 from tests.live import LiveServer, free_port, start
 
@@ -101,6 +101,19 @@ def test_a_killed_process_comes_back(house: LiveServer, name: str) -> None:
     assert "starting again" in house.log()
 
 
+@pytest.mark.skipif(not lives.CAN_FORK, reason="there is a nursery on Linux only")
+def test_all_come_back_when_the_nursery_is_killed(house: LiveServer) -> None:
+    before = house.pids()
+    killed = house.kill("nursery")
+
+    for name in ("api-1", "api-2", "worker", "sandbox"):
+        house.wait_back(name, before[name])
+    house.wait_back("nursery", killed)
+    wait_ready(house)
+    assert house.pids()["valkey"] == before["valkey"]
+    assert not [name for name, pid in before.items() if name != "valkey" and processes.alive(pid)]
+
+
 def test_metrics_are_the_sum_of_all_processes(house: LiveServer) -> None:
     wanted = {
         'kami_up{process="api"} 2.0',
@@ -171,7 +184,7 @@ def test_sigterm_stops_everything_in_order(own_live_server: Callable[..., LiveSe
 
     live.process.send_signal(signal.SIGTERM)
     assert live.process.wait(30) == 0
-    assert not [pid for pid in everyone if processes.alive(pid)]
+    assert not [processes.command(pid) for pid in everyone if processes.alive(pid)]
     assert running.found(live.data_dir) is None
     assert not list(live.data_dir.glob("*.socket"))
     words = live.log()

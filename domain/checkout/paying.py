@@ -1,33 +1,31 @@
-"""Checkout: choose → pay. The order first, then one attempt at a time, never a network call in a transaction."""
+"""Paying: one attempt at a time, committed before the provider is called, never a network call in a transaction."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import email_validator
 import structlog
 
-from domain import catalogue, fx, geo, orders, payments, risk
+from domain import catalogue, fx, orders, payments, risk
 from domain.checkout.rules import CLOSED_FOR_PAY
+from domain.checkout.starting import ORDER_TTL, Visitor
 from domain.core import clock, db, ids, trace, vault
-from domain.core.errors import DomainError, FieldInvalid, NotFound, Unavailable
-from domain.core.money import Money, UnsupportedCurrency
+from domain.core.errors import DomainError, NotFound, Unavailable
+from domain.core.money import Money
 from domain.core.once import Once
 from domain.core.settings import settings
 from domain.orders import OrderView
-from domain.orders.models import Buyer, Line, Order
+from domain.orders.models import Order
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 from domain.payments.models import Attempt
 from domain.payments.ports import ChargeAnswer, ChargeRequest, ChargeState, providers
 from domain.payments.routing import Offer
 from domain.payments.rules import LIVE
 
-ORDER_TTL = timedelta(minutes=30)
 # A provider's own page stays open as long as the order; its late answer is still heard.
 RESERVE_FOR = ORDER_TTL + timedelta(minutes=5)
 CHARGE_TIMEOUT_S = 8.0
@@ -58,152 +56,11 @@ class RiskDeclined(DomainError):
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who is at the door, as far as a guest is known; hints for ranking and risk, never authority."""
-
-    address: str
-    geo_country: str | None = None
-    device_id: str | None = None
-    platform: str = ""
-    signals: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def address_hash(self) -> bytes:
-        """The keyed hash of the client's address."""
-        return vault.fingerprint("address", self.address)
-
-    @property
-    def device_hash(self) -> bytes | None:
-        """The keyed hash of the device id the client claims."""
-        return vault.fingerprint("device", self.device_id) if self.device_id else None
-
-
-@dataclass(frozen=True, slots=True)
-class Cart:
-    """What a buyer asks for: shop handle, (variant, quantity) pairs, contact, market, coupon."""
-
-    shop: str
-    lines: Sequence[tuple[UUID, int]]
-    email: str
-    locale: str
-    market: geo.Market
-    coupon: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A placed order, the key that opens it, and the locked rate when prices were converted."""
-
-    order: Order
-    access_key: str
-    quote: fx.Quote | None
-
-
-@dataclass(frozen=True, slots=True)
 class Paying:
     """The attempt that is under way; `attempt.action_json` says what the buyer does next."""
 
     order_id: UUID
     attempt: Attempt
-
-
-async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
-    """Price the cart, lock the rate and place the order; nothing is reserved and nobody is charged.
-
-    Idempotent by `once`. Errors: InputInvalid, OutOfStock, CouponInvalid, UnsupportedCurrency, fx.RateUnavailable,
-    NotFound (shop), once.KeyReused, once.InProgress.
-    """
-    email = normal_email(cart.email)
-    found = await catalogue.cart(
-        cart.shop, cart.lines, currency=cart.market.currency, language=cart.market.language, coupon=cart.coupon
-    )
-    order_id = orders.new_id()
-    async with db.transaction():
-        earlier = await once.claim({"order_id": str(order_id)})
-        if earlier is not None:
-            return await started(UUID(earlier["order_id"]))
-        priced, quote = await _price(found)
-        if found.coupon is not None:
-            await catalogue.redeem(
-                found.merchant_id, found.coupon.id, order_id, buyer_hash=vault.fingerprint("email", email)
-            )
-        placed = await orders.place(
-            order_id,
-            merchant_id=found.merchant_id,
-            shop_id=found.shop_id,
-            buyer=Buyer(
-                email=email,
-                email_hash=vault.fingerprint("email", email),
-                address_hash=visitor.address_hash,
-                device_hash=visitor.device_hash,
-                country=cart.market.country,
-                locale=cart.locale,
-            ),
-            total=priced.total,
-            discount_minor=priced.discount.minor,
-            lines=_lines(order_id, priced),
-            expires_at=clock.now() + ORDER_TTL,
-            quote_id=quote.id if quote else None,
-            coupon_id=found.coupon.id if found.coupon else None,
-        )
-    return Started(placed, vault.access_key(placed.id), quote)
-
-
-async def _price(found: catalogue.Cart) -> tuple[catalogue.Priced, fx.Quote | None]:
-    """List prices as they are; prices without an entry in the cart's currency by one locked rate."""
-    if len(found.foreign) > 1:
-        raise UnsupportedCurrency(path=("input", "currency"), currency=found.currency)
-    quote = None
-    for base in found.foreign:
-        quote = await fx.quote(base, found.currency)
-
-    def convert(amount: Money) -> Money:
-        assert quote is not None and amount.currency == quote.base, amount
-        return Money(quote.convert(amount.minor), found.currency)
-
-    priced = catalogue.price(found, convert)
-    if priced.total.minor == 0:
-        # Nothing to pay is nothing to sell: a coupon may lower a price, not replace the payment.
-        raise catalogue.CouponInvalid(path=("input", "coupon"), reason="whole_total")
-    return priced, quote
-
-
-def _lines(order_id: UUID, priced: catalogue.Priced) -> list[Line]:
-    return [
-        Line(
-            id=ids.uuid7(),
-            order_id=order_id,
-            position=place,
-            variant_id=one.line.variant_id,
-            delivery=one.line.delivery,
-            title=one.line.title,
-            quantity=one.line.quantity,
-            unit_minor=one.unit.minor,
-            discount_minor=one.discount.minor,
-            total_minor=one.total.minor,
-            done=0,
-        )
-        for place, one in enumerate(priced.lines)
-    ]
-
-
-async def started(order_id: UUID) -> Started:
-    """The answer of an earlier `start`, built again from what it made."""
-    view = await orders.view(order_id)
-    if view is None:
-        raise NotFound()
-    quote = await fx.find(view.order.quote_id) if view.order.quote_id else None
-    return Started(view.order, vault.access_key(order_id), quote)
-
-
-def normal_email(text: str) -> str:
-    """A contact address in its stored form, its domain in punycode. Errors: FieldInvalid."""
-    try:
-        found = email_validator.validate_email(text, check_deliverability=False, test_environment=True)
-    except email_validator.EmailNotValidError as error:
-        raise FieldInvalid(path=("input", "contact", "email"), reason="email") from error
-    domain = found.ascii_domain or found.domain
-    return f"{found.local_part}@{domain.lower()}"
 
 
 async def pay(
@@ -244,7 +101,9 @@ async def _again(order_id: UUID, running: Attempt, once: Once) -> Paying:
     """The buyer pressed twice: one attempt, remembered under the second key as well."""
     async with db.transaction():
         earlier = await once.claim({"attempt_id": str(running.id)})
-    return _outcome(order_id, running if earlier is None else await _find(UUID(earlier["attempt_id"])))
+    return _outcome(
+        order_id, running if earlier is None else await _find(UUID(earlier["attempt_id"]))
+    )
 
 
 async def _find(attempt_id: UUID) -> Attempt:
@@ -269,7 +128,9 @@ async def _switch(order: Order, offer: Offer, live_id: UUID | None) -> Attempt |
         raise OrderStateConflict(status=order.status.upper(), payment=live.state.upper())
     said = await _bounded(
         live.provider,
-        providers[live.provider].void(account=live.provider_account, reference=ids.encode("pay", live.id)),
+        providers[live.provider].void(
+            account=live.provider_account, reference=ids.encode("pay", live.id)
+        ),
     )
     if said.state is not ChargeState.VOIDED:
         raise OrderStateConflict(status=order.status.upper(), payment=live.state.upper())
@@ -334,7 +195,10 @@ async def _open(order_id: UUID, offer: Offer, once: Once, *, is_held: bool) -> A
         except payments.AttemptLive:
             raise OrderStateConflict(status=order.status.upper()) from None
         await orders.tell(
-            order, EventKind.STARTED, payment_id=ids.encode("pay", attempt.id), method=offer.method.code
+            order,
+            EventKind.STARTED,
+            payment_id=ids.encode("pay", attempt.id),
+            method=offer.method.code,
         )
         return attempt
 
@@ -469,10 +333,3 @@ async def check_due(*, limit: int = 50) -> int:
         elif isinstance(answer, BaseException):
             raise answer
     return len(due)
-
-
-def locked_until(quote: fx.Quote | None, order: Order) -> datetime:
-    """Until when the shown amount can be paid."""
-    return min(order.expires_at, quote.expires_at) if quote else order.expires_at
-
-
