@@ -83,7 +83,7 @@ async def _run(dsn: str, lanes: list[int], record: str | None, *, timed: bool) -
 
 def main(arguments: list[str]) -> None:
     """See the docstring of the module."""
-    options = {name: None for name in ("--record", "--profile")}
+    options = dict.fromkeys(("--record", "--profile"))
     for name in options:
         if name in arguments:
             place = arguments.index(name)

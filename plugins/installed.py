@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from domain.catalogue.ports import suppliers
 from domain.core.settings import Settings
 from domain.fx.ports import feeds
 from domain.geo.ports import locators
@@ -17,6 +18,7 @@ from plugins.geo.maxmind import MaxMind
 from plugins.notifier import smtp
 from plugins.notifier.mailbox import Mailbox
 from plugins.payment.sandbox import Sandbox
+from plugins.supplier.http import HttpSupplier
 
 
 def load(settings: Settings) -> None:
@@ -64,6 +66,14 @@ def _fx(settings: Settings) -> None:
         feeds["ecb_snapshot"] = EcbSnapshot(None if settings.in_development else stale_after)
 
 
+def _suppliers(settings: Settings) -> None:
+    """Those the operator names; a variant finds its supplier by that name."""
+    for name, place in settings.suppliers.items():
+        supplier = HttpSupplier(name, place.url, place.secret.get_secret_value().encode())
+        suppliers[name] = supplier
+        _closing[f"supplier.{name}"] = supplier.close
+
+
 _closing: dict[str, Callable[[], Awaitable[None]]] = {}
 
 INSTALLED: dict[str, Callable[[Settings], None]] = {
@@ -71,4 +81,5 @@ INSTALLED: dict[str, Callable[[Settings], None]] = {
     "notifier.mail": _mail,
     "geo": _geo,
     "fx": _fx,
+    "supplier": _suppliers,
 }

@@ -21,9 +21,8 @@ from domain.core.settings import settings
 from domain.orders import OrderView
 from domain.payments import Offer
 from domain.settlement import FundsLeg
-from resolvers import access
+from resolvers import access, page
 from resolvers.context import Asked
-from resolvers.cursors import OrderCursor
 from resolvers.inputs import MoneyInput
 from resolvers.selection import selected
 
@@ -69,7 +68,7 @@ class Happened:
     @property
     def cursor(self) -> str:
         """The signed place of this event in its order's stream."""
-        return OrderCursor.write(self.order_id, self.sequence)
+        return _cursor(self.order_id, self.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +83,14 @@ class Heartbeat:
     """Nothing happened, and the stream is alive."""
 
     at: datetime
+
+
+def _scope(order_id: UUID) -> str:
+    return f"order.events:{order_id}"
+
+
+def _cursor(order_id: UUID, sequence: int) -> str:
+    return page.sign(_scope(order_id), sequence)
 
 
 def parts_of(info: Asked, *path: str) -> frozenset[str]:
@@ -204,7 +211,7 @@ async def watch(
     if first is None:
         raise NotFound(path=("orderId",))
     subject, parts = first.order.id, parts_of(info, "order")
-    last = OrderCursor.read(after, subject) if after else 0
+    last = int(page.read(after, _scope(subject), int)[0]) if after else 0
     async with live.hub().listen(subject, after=last) as listener:
         while True:
             event = await listener.next(settings().live_heartbeat_s)
@@ -212,7 +219,7 @@ async def watch(
                 yield Heartbeat(clock.now())
                 continue
             if event.sequence > last + 1:
-                yield Gap(OrderCursor.write(subject, event.sequence - 1))
+                yield Gap(_cursor(subject, event.sequence - 1))
             last = event.sequence
             yield await _happened(event, parts, is_buyer=first.is_buyer)
 

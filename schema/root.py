@@ -2,13 +2,14 @@
 
 from schema.build import build
 from schema.checkout import CheckoutMutation
+from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
 from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
 
-QUERIES: list[type] = [NodeQuery, MarketQuery, OrderQuery, PeopleQuery]
-MUTATIONS: list[type] = [CheckoutMutation, OrderMutation, PeopleMutation]
+QUERIES: list[type] = [DeliveryQuery, NodeQuery, MarketQuery, OrderQuery, PeopleQuery]
+MUTATIONS: list[type] = [DeliveryMutation, CheckoutMutation, OrderMutation, PeopleMutation]
 SUBSCRIPTIONS: list[type] = [OrderSubscription]
 
 schema = build(QUERIES, MUTATIONS, SUBSCRIPTIONS)

@@ -12,7 +12,7 @@ from domain.core import bell, db
 from domain.core.heartbeat import QUEUES
 from domain.core.settings import settings
 from plugins import installed
-from workers import books, cron, notifications, queue, registry, sagas, sale
+from workers import books, cron, delivery, notifications, queue, registry, sagas, sale
 from workers.loops import keep_running
 
 CONNECTIONS_MAX = 16
@@ -23,6 +23,7 @@ _log = structlog.get_logger(__name__)
 def load() -> None:
     """Register every task and loop of this build."""
     sale.load()
+    delivery.load()
     books.load()
     notifications.load()
     sagas.load()

@@ -42,11 +42,6 @@ async def send_refund(refund_id: UUID) -> None:
         raise Later(pending.in_s) from None
 
 
-async def restock(variant_id: UUID) -> None:
-    """Keys came in: orders that wait for them go on."""
-    await checkout.restock(variant_id)
-
-
 def load() -> None:
     """Register the loops and tasks of the settlement queue."""
     loops["settlement"] += [_lane(lane) for lane in range(LANES)]
@@ -55,4 +50,3 @@ def load() -> None:
     tasks["refund.word"] = checkout.recheck
     tasks["refund.surplus"] = checkout.return_surplus
     tasks["refund.partial"] = checkout.return_partial
-    tasks["stock.arrived"] = restock

@@ -62,7 +62,7 @@ from domain.catalogue.rules import (
     price,
 )
 from domain.catalogue.stock import Ask, allocate, available, claim_sold, reserve, sell
-from domain.catalogue.supply import Supply, Taken
+from domain.catalogue.supply import Supply, Taken, find_supply, hand_over
 from domain.catalogue.supply import ask as ask_supplier
 from domain.catalogue.supply import of_order as supplies_of
 from domain.catalogue.supply import owe as owe_supply
@@ -109,9 +109,11 @@ __all__ = [
     "describe_product",
     "export_keys",
     "extend",
+    "find_supply",
     "fold",
     "give_back_coupons",
     "goods",
+    "hand_over",
     "import_cards",
     "keep_coupons",
     "lock_keys",

@@ -47,7 +47,10 @@ class SupplyAnswer:
 class Supplier(Protocol):
     """A supplier of goods. Every call is bounded by its own timeout and never raises for the network."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What variants call it."""
+        ...
 
     async def order(self, request: SupplyRequest) -> SupplyAnswer:
         """Buy; the same `reference` is bought at most once, and gives the same codes again."""

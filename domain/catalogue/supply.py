@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.catalogue import keys as card_keys
+from domain.catalogue import stock
 from domain.catalogue.keys import CodeKnown
 from domain.catalogue.ports import SupplyAnswer, SupplyRequest, SupplyState, suppliers
 from domain.catalogue.stock import Line
@@ -59,15 +60,27 @@ ON CONFLICT (merchant_id, order_line_id) DO NOTHING
 """
 
 
-async def owe(order_id: UUID, merchant_id: UUID, lines: Sequence[Line]) -> list[Supply]:
-    """Note what is to be bought for a paid order: everything open of it. Once per line, however often it runs.
+async def owe(order_id: UUID, merchant_id: UUID, lines: Sequence[Line]) -> list[Taken]:
+    """Note what is to be bought for a paid order; once per line, however often it runs.
 
-    Lines that are not a supplier's are left out. Inside the caller's transaction.
+    A line for which goods lie here already (they came too late for another order) is served from those: its
+    `Taken` says so. Lines that are not a supplier's are left out. Inside the caller's transaction.
     """
     assert db.in_transaction(), "what is owed commits with the payment"
     columns = [list(column) for column in zip(*lines, strict=True)] if lines else [[], [], []]
     await db.execute(_OWE, merchant_id, order_id, [ids.uuid7() for _ in lines], *columns)
-    return [one for one in await of_order(order_id) if one.state not in (*_CLOSED, "cancelled")]
+    found = [one for one in await of_order(order_id) if one.state not in (*_CLOSED, "cancelled")]
+    kept = await stock.available(merchant_id, [one.variant_id for one in found]) if found else {}
+    return [await _serve(one, kept.get(one.variant_id, 0)) for one in found]
+
+
+async def _serve(owed: Supply, kept: int) -> Taken:
+    line = (owed.order_line_id, owed.variant_id, owed.quantity)
+    is_enough = owed.state == "owed" and kept >= owed.quantity
+    if is_enough and await stock.sell([stock.Ask(owed.order_id, owed.merchant_id, [line])]):
+        await _move(owed, "done", "kept_stock")
+        return Taken(owed, "done", delivered=owed.quantity)
+    return Taken(owed, owed.state)
 
 
 async def of_order(order_id: UUID) -> list[Supply]:
@@ -78,7 +91,8 @@ async def of_order(order_id: UUID) -> list[Supply]:
     return [Supply(*row) for row in rows]
 
 
-async def _find(supply_id: UUID, lock: str = "") -> Supply:
+async def find_supply(supply_id: UUID, lock: str = "") -> Supply:
+    """One row. Errors: NotFound."""
     row: Any = await db.row(f"SELECT {_COLUMNS} FROM supply WHERE id = $1 {lock}", supply_id)
     if row is None:
         raise NotFound()
@@ -92,7 +106,7 @@ async def ask(supply_id: UUID) -> SupplyAnswer | None:
     never saw it. Never inside a transaction. Errors: NotFound.
     """
     assert not db.in_transaction(), "no network call inside a transaction"
-    owed = await _find(supply_id)
+    owed = await find_supply(supply_id)
     if owed.state in _CLOSED:
         return None
     supplier = suppliers.get(owed.supplier)
@@ -120,7 +134,7 @@ async def take(supply_id: UUID, said: SupplyAnswer) -> Taken:
     (I04). A word that is not clear leaves everything as it is. Errors: NotFound.
     """
     assert db.in_transaction(), "goods come in with what they are for"
-    owed = await _find(supply_id, "FOR NO KEY UPDATE")
+    owed = await find_supply(supply_id, "FOR NO KEY UPDATE")
     if owed.state in _CLOSED:
         return Taken(owed, owed.state)
     if said.state is SupplyState.DONE and len(said.codes) == owed.quantity:
@@ -171,3 +185,17 @@ async def _move(owed: Supply, state: str, reason: str) -> None:
         state,
         reason[:120],
     )
+
+
+async def hand_over(
+    merchant_id: UUID, variant_id: UUID, order: tuple[UUID, UUID], codes: Sequence[str], *, note: str
+) -> None:
+    """Put goods made by hand straight into an order line's hands, in the caller's transaction."""
+    assert db.in_transaction(), "goods come in with what they are for"
+    lot_no = await db.value(
+        "INSERT INTO stock_lot (merchant_id, variant_id, note) VALUES ($1, $2, $3) RETURNING no",
+        merchant_id,
+        variant_id,
+        note[:200],
+    )
+    await card_keys.put(merchant_id, variant_id, lot_no, codes, order=order, is_unique=False)

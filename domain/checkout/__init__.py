@@ -20,7 +20,7 @@ from domain.checkout.refunds import (
     send,
 )
 from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
-from domain.checkout.waiting import clear, decline, finish_delivery, restock
+from domain.checkout.waiting import clear, decline, restock
 
 __all__ = [
     "SET_MAX",
@@ -37,7 +37,6 @@ __all__ = [
     "clear",
     "decline",
     "expire_due",
-    "finish_delivery",
     "fulfil",
     "hear",
     "locked_until",

@@ -45,19 +45,6 @@ async def decline(order_id: UUID, *, asked_by: str) -> list[Refund]:
         return await refunds.ask(order_id, None, reason="risk", asked_by=asked_by)
 
 
-async def finish_delivery(order_id: UUID) -> bool:
-    """Every line is handed over: let the money go its way. False while something is missing."""
-    async with db.transaction():
-        order = await orders.lock_one(order_id)
-        lines = (await orders.lines([order_id]))[order_id]
-        missing = [
-            line
-            for line in lines
-            if line.delivery in ("manual", "supplier") and line.done < line.quantity
-        ]
-        return not missing and bool(await _free(order.id, OrderStatus.DELIVERING, "delivering"))
-
-
 async def _free(order_id: UUID, status: OrderStatus, reason: str) -> int:
     """Send the parked captures of an order that is still in `status` round again; 1 when there were any."""
     async with db.transaction():

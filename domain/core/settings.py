@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    BaseModel,
     Field,
     SecretStr,
     ValidationError,
@@ -47,6 +48,13 @@ class SettingsWrong(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class SupplierSettings(BaseModel):
+    """Where a supplier is called and the secret both sides sign with."""
+
+    url: str
+    secret: SecretStr
 
 
 class Settings(BaseSettings):
@@ -88,6 +96,9 @@ class Settings(BaseSettings):
     fx_jump_bps: int = Field(default=1_000, ge=1)  # a larger change of a rate waits for a person
     fx_stale_after_h: int = Field(default=144, ge=1)  # six days: Easter closes the ECB for five
     fx_manual_rates: Annotated[dict[str, Decimal], NoDecode] = {}  # units for one euro
+    suppliers: dict[str, SupplierSettings] = Field(
+        default={}, repr=False
+    )  # docs/guides/supplier.md
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
     live_heartbeat_s: float = Field(default=15, gt=0)
@@ -293,9 +304,9 @@ def load() -> Settings:
     except OSError as error:
         raise SettingsWrong([f"KAMI_DATA_DIR cannot be used: {error}"]) from None
     if found.env == "production":
-        problems = list(_unsafe(found))
-        if problems:
-            raise SettingsWrong(problems)
+        unsafe = list(_unsafe(found))
+        if unsafe:
+            raise SettingsWrong(unsafe)
     return found
 
 

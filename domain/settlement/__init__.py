@@ -1,8 +1,10 @@
 """Settlement: the split of every capture, reserves, releases, and what a person has to look at."""
 
 from domain.settlement.actions import (
+    close_exception,
     cover_merchant,
     draw_reserve,
+    exceptions,
     legs_of,
     open_exception,
     release_due,
@@ -23,8 +25,10 @@ __all__ = [
     "RefundExceedsCaptured",
     "StoredLeg",
     "book",
+    "close_exception",
     "cover_merchant",
     "draw_reserve",
+    "exceptions",
     "key_of",
     "legs_of",
     "open_exception",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -206,3 +207,38 @@ async def surplus_left(capture_ids: list[UUID]) -> dict[UUID, int]:
         capture_ids,
     )
     return {row["capture_id"]: row["left_minor"] for row in rows if row["left_minor"]}
+
+
+async def exceptions(
+    merchant_ids: Sequence[UUID] | None,
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+    *,
+    backward: bool = False,
+) -> list[db.Record]:
+    """Open exceptions of these merchants (None: of everyone), oldest first, behind the key `after`."""
+    sign, order = ("<", "DESC") if backward else (">", "ASC")
+    at, exception_id = after or (None, None)
+    return await db.fetch(
+        "SELECT id, kind, order_id, amount_minor, ccy, opened_at, facts_json FROM money_exception"
+        " WHERE state = 'open' AND ($1::uuid[] IS NULL OR merchant_id = ANY($1))"
+        f" AND ($2::timestamptz IS NULL OR (opened_at, id) {sign} ($2, $3::uuid))"
+        f" ORDER BY opened_at {order}, id {order} LIMIT $4",
+        None if merchant_ids is None else list(merchant_ids),
+        at,
+        exception_id,
+        limit,
+    )
+
+
+async def close_exception(exception_id: UUID, *, closed_by: str, accepted: bool = False) -> bool:
+    """A person has dealt with an exception (or accepts it as it is); false when somebody else had."""
+    return bool(
+        await db.execute(
+            "UPDATE money_exception SET state = $2, closed_at = clock_timestamp(), closed_by = $3"
+            " WHERE id = $1 AND state = 'open'",
+            exception_id,
+            "accepted" if accepted else "resolved",
+            closed_by,
+        )
+    )

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from domain.core.errors import DomainError
 from resolvers.context import Context
 from resolvers.page import CURSOR_MAX
-from server.graphql import masking, request
+from server.graphql import limits, masking, request
 from server.graphql.door import Answer, Door, refused
 from server.graphql.http import (
     JSON,
@@ -28,7 +28,7 @@ from server.graphql.http import (
     send_stop,
     token_of,
 )
-from server.graphql.limits import CUT, HEARTBEAT_S, SLOW_CLIENT_S, STREAM
+from server.graphql.limits import CUT, STREAM
 from server.graphql.request import Asked, Headers
 from server.graphql.watch import Frame, Stream, failure, watch
 
@@ -95,7 +95,9 @@ class EventStreams:
                 if upcoming is None:
                     upcoming = asyncio.ensure_future(stream.__anext__())
                 await asyncio.wait(
-                    (upcoming, gone), timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
+                    (upcoming, gone),
+                    timeout=limits.HEARTBEAT_S,
+                    return_when=asyncio.FIRST_COMPLETED,
                 )
                 if gone.done():
                     return
@@ -133,7 +135,7 @@ class _Out:
         await self.write(_COMMENT)
 
     async def write(self, body: bytes) -> None:
-        late = asyncio.get_running_loop().call_later(SLOW_CLIENT_S, self._is_slow)
+        late = asyncio.get_running_loop().call_later(limits.SLOW_CLIENT_S, self._is_slow)
         try:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
         except OSError:

@@ -18,17 +18,11 @@ from starlette.types import Receive, Scope, Send
 from domain.core.errors import DomainError
 from resolvers.context import Context
 from resolvers.errors import Throttled
-from server.graphql import masking, request
+from server.graphql import limits, masking, request
 from server.graphql.decode import Malformed, decode
 from server.graphql.door import Answer, Door, SessionOver
 from server.graphql.http import context_of
-from server.graphql.limits import (
-    CUT,
-    SLOW_CLIENT_S,
-    SOCKET_INIT_TIMEOUT_S,
-    SOCKET_MESSAGE_MAX_BYTES,
-    SOCKET_OPERATIONS_MAX,
-)
+from server.graphql.limits import CUT
 from server.graphql.watch import failure, watch
 
 PROTOCOL = "graphql-transport-ws"
@@ -124,7 +118,7 @@ class Socket:
         """Accept, read until the end, then end every operation and wait for it."""
         await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL})
         loop = asyncio.get_running_loop()
-        self.timer = loop.call_later(SOCKET_INIT_TIMEOUT_S, self._init_is_late)
+        self.timer = loop.call_later(limits.SOCKET_INIT_TIMEOUT_S, self._init_is_late)
         try:
             while not self.is_closed:
                 message = await self.receive()
@@ -153,7 +147,7 @@ class Socket:
         text = message.get("text")
         if text is None:
             raise End(4400, "WebSocket message type must be text")
-        if len(text) > SOCKET_MESSAGE_MAX_BYTES:
+        if len(text) > limits.SOCKET_MESSAGE_MAX_BYTES:
             raise End(4400, "WebSocket message is too large")
         try:
             given = decode(text)
@@ -211,7 +205,7 @@ class Socket:
             asked = request.read(payload)
         except Malformed as error:
             raise End(4400, str(error)) from None
-        if len(self.tasks) >= SOCKET_OPERATIONS_MAX:
+        if len(self.tasks) >= limits.SOCKET_OPERATIONS_MAX:
             refusal = masking.refusal(Throttled(retry_after=1), self.context)
             await self._error(operation_id, [refusal])
             return
@@ -273,7 +267,7 @@ class Socket:
         """Send one message; a client that does not take it within 20 s is cut. Errors: Closed."""
         if self.is_closed:
             raise Closed
-        late = asyncio.get_running_loop().call_later(SLOW_CLIENT_S, self._is_slow)
+        late = asyncio.get_running_loop().call_later(limits.SLOW_CLIENT_S, self._is_slow)
         try:
             await self.send({"type": "websocket.send", "text": text})
         except (OSError, RuntimeError):  # the server's way to say that the client is gone

@@ -188,6 +188,7 @@ async def test_lines_are_numbered_per_journal_also_when_mixed() -> None:
 async def test_accounts_opened_in_a_rolled_back_transaction_are_not_remembered(db: None) -> None:
     shop = Shop()
     key = shop["merchant_available"]
+    assert (await ledger.available(key)) == 0
 
     with pytest.raises(ZeroDivisionError):
         async with core_db.transaction():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -106,3 +107,18 @@ def toy() -> Iterator[Toy]:
 def closed_toy() -> Iterator[Toy]:
     """A live server in production mode."""
     yield from _run("production")
+
+
+def is_reset(line: socket.socket) -> bool:
+    """Whether the peer has dropped a connection that this side does not read."""
+    poll = select.poll()
+    poll.register(line, select.POLLERR | select.POLLHUP)
+    return bool(poll.poll(0))
+
+
+def resident_bytes(toy: Toy) -> int:
+    """Memory of the server process."""
+    shown = subprocess.run(
+        ["ps", "-o", "rss=", "-p", str(toy.pid)], capture_output=True, check=True, timeout=10
+    )
+    return int(shown.stdout) * 1024

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from domain.identity import Role, Viewer
 from server import sockets
-from server.graphql import sse, ws
+from server.graphql import limits
 from server.graphql.view import GraphQL
 from server.sockets import Http, Socket
 from tests.server import graphql_toy
@@ -65,10 +65,10 @@ class Application:
 
 def main() -> None:
     """Serve until a signal; what takes a while takes less of it here."""
-    ws.SOCKET_INIT_TIMEOUT_S = 0.5
-    ws.SLOW_CLIENT_S = sse.SLOW_CLIENT_S = SLOW_S
+    limits.SOCKET_INIT_TIMEOUT_S = 0.5
+    limits.SLOW_CLIENT_S = SLOW_S
+    limits.HEARTBEAT_S = 0.3
     sockets.CUT_AFTER_S = CUT_AFTER_S
-    sse.HEARTBEAT_S = 0.3
     uvicorn.run(
         Application(is_open="production" not in sys.argv[2:]),
         port=int(sys.argv[1]),

@@ -212,7 +212,7 @@ def _toy(no: int = 1) -> Any:
     return STORE.get(no)
 
 
-async def _slow(info: Asked, seconds: float) -> str:
+async def _slow(info: Asked, seconds: int) -> str:
     await asyncio.sleep(seconds)
     return "done"
 
@@ -340,7 +340,7 @@ BEAT = Beat(datetime(2026, 11, 1, tzinfo=UTC))
 
 
 async def _ticks(
-    info: Asked, count: int = 3, after: str | None = None, pause: float = 0, mode: str = "ticks"
+    info: Asked, count: int = 3, after: str | None = None, mode: str = "ticks"
 ) -> AsyncIterator[Any]:
     start = 0 if after is None else pages.read(after, "ticks", int)[0]
     try:
@@ -356,7 +356,7 @@ async def _ticks(
                 yield Tick(1, "x" * 1_000)
                 continue
             yield BEAT if mode == "beats" else Tick(sequence, pages.sign("ticks", sequence))
-            await asyncio.sleep(pause)
+            await asyncio.sleep(0)
         if mode == "idle":
             await asyncio.Event().wait()
     finally:

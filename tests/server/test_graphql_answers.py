@@ -311,7 +311,8 @@ async def test_j03_and_j20_values_that_do_not_fit_are_bad_user_input(door: Clien
 async def test_j01_amounts_that_are_no_decimal_are_bad_user_input(
     door: Client, amount: Any
 ) -> None:
-    query = 'mutation($a: Decimal!) { make(input: {title: "x", price: {amount: $a, currency: "USD"}}) { __typename } }'
+    query = """mutation($a: Decimal!) {
+        make(input: {title: "x", price: {amount: $a, currency: "USD"}}) { __typename } }"""
     reply = await door.ask(query, a=amount)
 
     assert reply.codes == ["BAD_USER_INPUT"]
@@ -322,7 +323,8 @@ async def test_j01_amounts_that_are_no_decimal_are_bad_user_input(
 async def test_j02_currencies_that_do_not_exist_are_bad_user_input(
     door: Client, currency: str
 ) -> None:
-    query = 'mutation($c: CurrencyCode!) { make(input: {title: "x", price: {amount: "1", currency: $c}}) { __typename } }'
+    query = """mutation($c: CurrencyCode!) {
+        make(input: {title: "x", price: {amount: "1", currency: $c}}) { __typename } }"""
 
     assert (await door.ask(query, c=currency)).codes == ["BAD_USER_INPUT"]
 
@@ -368,7 +370,7 @@ async def test_pages_walk_forward_and_backward(door: Client) -> None:
 async def test_j19_cursors_forged_or_of_another_list(door: Client) -> None:
     cursor = (await door.ask(PAGES, f=1)).data["toys"]["pageInfo"]["endCursor"]
     forged = ("A" if cursor[0] != "A" else "B") + cursor[1:]
-    for case in (
+    cases: list[dict[str, Any]] = [
         {"f": 1, "a": forged},
         {"f": 1, "a": cursor[:-1]},
         {"f": 1, "a": "YXJyYXljb25uZWN0aW9uOjE="},
@@ -377,7 +379,8 @@ async def test_j19_cursors_forged_or_of_another_list(door: Client) -> None:
         {"f": 1, "a": cursor, "s": "another list"},
         {"f": 1, "b": cursor},
         {"l": 1, "a": cursor},
-    ):
+    ]
+    for case in cases:
         reply = await door.ask(PAGES, **case)
         assert reply.codes == ["BAD_USER_INPUT"], case
 
@@ -385,7 +388,7 @@ async def test_j19_cursors_forged_or_of_another_list(door: Client) -> None:
 @pytest.mark.parametrize(
     "size", [{"f": -1}, {"f": 0}, {"f": 101}, {}, {"f": 1, "l": 1}, {"l": 0}, {"l": 101}]
 )
-async def test_j19_page_sizes(door: Client, size: dict[str, int]) -> None:
+async def test_j19_page_sizes(door: Client, size: dict[str, Any]) -> None:
     reply = await door.ask(PAGES, **size)
 
     assert (reply.status, reply.codes) == (400, ["BAD_USER_INPUT"])

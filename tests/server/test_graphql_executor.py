@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from graphql import ExecutionResult, build_schema, parse
@@ -78,10 +78,11 @@ async def _by_core(door: Door, document: str, variables: dict[str, Any]) -> Exec
         context_value=Context(),
         variable_values=variables,
         executor_class=StrawberryGraphQLCoreExecutionContext,
-        is_awaitable=optimized_is_awaitable,
+        is_awaitable=cast(Any, optimized_is_awaitable),
         operation_extensions=None,
     )
-    return await found if inspect.isawaitable(found) else found
+    result: ExecutionResult = await found if inspect.isawaitable(found) else found
+    return result
 
 
 async def _by_door(door: Door, document: str, variables: dict[str, Any]) -> ExecutionResult:

@@ -1,0 +1,152 @@
+"""Orders a person finishes: goods handed over by hand, orders that risk held, money that wants a look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, cast
+from uuid import UUID
+
+import strawberry
+
+from domain import checkout, delivery, orders, settlement
+from domain.core import db, ids
+from domain.core.errors import FieldInvalid, NotFound
+from domain.core.money import Money
+from domain.identity import OperatorRole, Role
+from resolvers import access
+from resolvers.context import Asked
+from resolvers.orders import Seen, parts_of
+from resolvers.page import Listing, Page
+
+CONTENTS_MAX = 500
+
+
+@strawberry.input(description="Goods for one line of a paid order, made by hand.")
+class DeliverGoodsInput:
+    """One text per unit."""
+
+    order_id: strawberry.ID = strawberry.field(description="The order; it must be DELIVERING.")
+    line_id: strawberry.ID = strawberry.field(description="A line that is delivered by hand.")
+    contents: list[str] = strawberry.field(
+        description="One text per unit, at most as many as the line still lacks."
+    )
+
+
+@strawberry.enum(description="What a person decides about an order that risk held.")
+class HoldVerdict(Enum):
+    """Either way is final."""
+
+    RELEASE = "release"
+    DECLINE = "decline"
+
+
+@strawberry.input(description="A decision about an order that risk held.")
+class ReviewHeldOrderInput:
+    """By an operator."""
+
+    order_id: strawberry.ID = strawberry.field(description="The order; it must be HELD.")
+    verdict: HoldVerdict = strawberry.field(
+        description="RELEASE delivers it, DECLINE gives all money back and reveals nothing."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """An order after a person's act."""
+
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A money fact that waits for a person."""
+
+    id: UUID
+    kind: str
+    order_id: UUID | None
+    amount: Money | None
+    opened_at: datetime
+    facts: dict[str, Any]
+
+
+async def deliver(info: Asked, input: DeliverGoodsInput) -> Handled:
+    """Hand over goods for one line."""
+    order_id = ids.decode(input.order_id, "ord")
+    await _require(info, order_id, Role.OWNER, Role.CATALOGUE, Role.SUPPORT)
+    if not 1 <= len(input.contents) <= CONTENTS_MAX:
+        raise FieldInvalid(path=("input", "contents"), reason="count")
+    once = info.context.once(info)
+    async with db.transaction():
+        if await once.claim({"order_id": str(order_id)}) is None:
+            await delivery.deliver(
+                order_id,
+                ids.decode(input.line_id, "lin"),
+                input.contents,
+                note=f"by {info.context.caller}",
+            )
+    return await _handled(info, order_id)
+
+
+async def review(info: Asked, input: ReviewHeldOrderInput) -> Handled:
+    """Release or decline an order that risk held."""
+    access.require_operator(info.context, OperatorRole.RISK, OperatorRole.SUPPORT)
+    order_id = ids.decode(input.order_id, "ord")
+    once = info.context.once(info)
+    async with db.transaction():
+        if await once.claim({"order_id": str(order_id)}) is None:
+            if input.verdict is HoldVerdict.RELEASE:
+                await checkout.clear(order_id)
+            else:
+                await checkout.decline(order_id, asked_by=info.context.caller)
+    return await _handled(info, order_id)
+
+
+async def _require(info: Asked, order_id: UUID, *roles: Role) -> None:
+    view = await orders.view(order_id)
+    if view is None or not access.may_see(info.context, view.order.merchant_id):
+        raise NotFound(path=("input", "orderId"))
+    access.require_merchant(info.context, view.order.merchant_id, *roles)
+
+
+async def _handled(info: Asked, order_id: UUID) -> Handled:
+    view = await orders.view(order_id, parts_of(info, "order"))
+    assert view is not None
+    return Handled(Seen(view, is_buyer=False))
+
+
+DOUBTS = Listing("money.exceptions", datetime, UUID)
+
+
+async def doubts(
+    info: Asked,
+    first: int | None = None,
+    last: int | None = None,
+    after: str | None = None,
+    before: str | None = None,
+) -> Page[Doubt]:
+    """Open exceptions, oldest first: all for operators, their own for members of merchants."""
+    context = info.context
+    viewer = access.require_viewer(context)
+    is_operator = viewer.may_operate(OperatorRole.FINANCE, OperatorRole.SUPPORT, OperatorRole.RISK)
+    merchants = None if is_operator else list(viewer.roles)
+    window = DOUBTS.window(viewer.account_id, first=first, last=last, after=after, before=before)
+    rows = await settlement.exceptions(
+        merchants,
+        cast("tuple[datetime, UUID] | None", window.key),
+        window.limit + 1,
+        backward=window.is_backward,
+    )
+    found = [
+        Doubt(
+            row["id"],
+            row["kind"],
+            row["order_id"],
+            Money(row["amount_minor"], row["ccy"]) if row["ccy"] else None,
+            row["opened_at"],
+            row["facts_json"],
+        )
+        for row in rows
+    ]
+    return window.page(found, key=lambda one: (one.opened_at, one.id))

@@ -1,0 +1,384 @@
+"""`kami demo buy`: one purchase for real, over HTTP and WebSocket, each step shown with its time.
+
+Everything goes through the front door, as a stranger's client would do it: nothing here reads the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import orjson
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+SHOP = "demo"
+EMAIL = "you@example.com"
+ANSWER_TIMEOUT_S = 15.0
+GOODS_TIMEOUT_S = 30.0
+PAGE_SIZE = 50
+
+MARKET = """
+query ($country: CountryCode) {
+  market(country: $country) { country currency language source paymentMethods { code name reasons } }
+}"""
+SHELF = """
+query ($handle: String!, $first: Int!, $country: CountryCode) @inContext(country: $country) {
+  shop(handle: $handle) {
+    name
+    products(first: $first) {
+      nodes { title variants { id title available price { amount currency } } }
+    }
+  }
+}"""
+START = """
+mutation ($input: StartCheckoutInput!, $key: String!) {
+  startCheckout(input: $input) @idempotent(key: $key) {
+    __typename
+    ... on Checkout {
+      accessKey expiresAt
+      order { id number total { amount currency } }
+      quote { base target rate referenceRate spreadBps source }
+      paymentMethods { code name }
+    }
+    ... on Problem { code message path }
+    ... on InvalidInput { problems { code message path } }
+  }
+}"""
+PAY = """
+mutation ($input: PayInput!, $key: String!) {
+  pay(input: $input) @idempotent(key: $key) {
+    __typename
+    ... on Payment {
+      id status amount { amount currency } method { code name }
+      nextAction { __typename ... on RedirectAction { url } }
+    }
+    ... on Problem { code message path }
+  }
+}"""
+WATCH = """
+subscription ($id: ID!, $key: String!) {
+  orderEvents(orderId: $id, accessKey: $key) {
+    __typename
+    ... on OrderEvent { sequence kind occurredAt order { status goods { content } } }
+  }
+}"""
+FLOW = """
+query ($id: ID!, $key: String!) {
+  order(id: $id, accessKey: $key) {
+    status paymentState total { amount currency }
+    fundsFlow { leg amount { amount currency } }
+  }
+}"""
+
+# Kinds of events after which nothing more comes without a person.
+_ENDS = {
+    "DELIVERED": "",
+    "HELD": "The payment is looked at by the rules of risk; the order waits.",
+    "SHORT": "Paid, and the goods ran out meanwhile: they follow with new stock, or the money comes back.",
+    "DECLINED": "The provider declined. Nothing was taken.",
+    "FAILED": "The provider could not do it. Nothing was taken.",
+    "MISMATCH": "The provider reports another amount than was asked: the money is kept apart until it is explained.",
+    "PARTIAL": "Only a part was paid: the rest can still be paid, or the part comes back.",
+    "DELIVERING": "Paid. These goods are made by hand: you are told when they are ready.",
+}
+_WORDS = {
+    "PLACED": "order placed",
+    "STARTED": "payment started",
+    "PAID": "callback heard, order paid",
+    "DELIVERED": "goods delivered",
+    "UNKNOWN": "the provider does not answer: its word is awaited, nothing is charged twice",
+    "LATE": "the money came late",
+    "OVERPAID": "too much was paid",
+}
+_LEGS = {
+    "merchant": "the merchant, available now",
+    "commission": "the platform's commission",
+    "reserve": "kept back for refunds, then the merchant's",
+    "tax": "tax",
+    "debt": "repays what the merchant owes",
+    "affiliate": "the affiliate",
+    "surplus": "goes back to the buyer",
+    "withholding": "withheld",
+}
+
+
+class Stop(Exception):
+    """The purchase ends here; the words are for the person at the terminal, the last line says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to buy, how and from where; empty parts are chosen from what the platform offers first."""
+
+    country: str | None = None
+    currency: str | None = None
+    quantity: int = 1
+    product: str | None = None
+    method: str | None = None
+    shop: str = SHOP
+
+
+@dataclass
+class Steps:
+    """The printed steps; `mark` starts the clock of the next one."""
+
+    console: Console
+    begun_s: float = field(default_factory=time.perf_counter)
+    _last_s: float = field(default_factory=time.perf_counter)
+
+    def mark(self) -> None:
+        """The next step is timed from now."""
+        self._last_s = time.perf_counter()
+
+    def say(self, name: str, text: str) -> None:
+        """One line: the step, how long it took, what came of it."""
+        took_ms = (time.perf_counter() - self._last_s) * 1000
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=14, style="bold cyan")
+        line.add_column(width=9, justify="right", style="dim")
+        line.add_column(overflow="fold")
+        line.add_row(name, f"{took_ms:,.1f} ms", text)
+        self.console.print(line)
+        self.mark()
+
+
+async def buy(
+    url: str,
+    *,
+    country: str | None = None,
+    currency: str | None = None,
+    quantity: int = 1,
+    product: str | None = None,
+    method: str | None = None,
+    console: Console | None = None,
+) -> int:
+    """Buy from the platform at `url`; 0 when the goods came, 1 when they did not (the reason is printed)."""
+    wish = Wish(country and country.upper(), currency and currency.upper(), quantity, product, method)
+    out = console or Console(highlight=False)
+    timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
+    headers = {"X-Kami-From": wish.country} if wish.country else {}
+    try:
+        async with aiohttp.ClientSession(timeout=timeout, headers=headers) as http:
+            return await _buy(Client(http, url.rstrip("/")), wish, Steps(out))
+    except Stop as stop:
+        out.print(f"\n[bold red]The purchase stopped.[/] {stop}")
+    except (aiohttp.ClientConnectionError, ConnectionError):
+        out.print(
+            f"\n[bold red]Nothing answers at {url}.[/]\n"
+            "Start the platform first with [bold]make run[/] (or bin/kami up), or name another one:"
+            " kami demo buy --url http://…"
+        )
+    except (TimeoutError, aiohttp.ClientError) as error:
+        out.print(
+            f"\n[bold red]{url} did not answer as expected[/] ({type(error).__name__})."
+            " [bold]bin/kami doctor[/] says what is wrong with the house."
+        )
+    return 1
+
+
+async def _buy(client: Client, wish: Wish, steps: Steps) -> int:
+    steps.console.print(f"\nBuying at [bold]{client.url}[/]\n")
+    steps.mark()
+    market = (await client.ask(MARKET, {"country": wish.country}))["market"]
+    methods = ", ".join(one["code"] for one in market["paymentMethods"]) or "none"
+    steps.say(
+        "market",
+        f"{market['country']} · {market['currency']} · {market['language']} ({market['source'].lower()});"
+        f" ways to pay: {methods}",
+    )
+    variant = await _choose(client, wish, steps)
+    begun = await _start(client, wish, variant, steps)
+    order = begun["order"]
+    async with client.watch(WATCH, {"id": order["id"], "key": begun["accessKey"]}) as frames:
+        steps.say("orderEvents", "subscribed over WebSocket")
+        clicked_s = time.perf_counter()
+        await _pay(client, wish, begun, steps)
+        goods = await _goods(frames, steps)
+    took_ms = (time.perf_counter() - clicked_s) * 1000
+    steps.console.print(
+        Panel("\n".join(goods), title="Your goods", title_align="left", expand=False, style="green")
+    )
+    await _flow(client, begun, steps)
+    steps.console.print(
+        f"From the click on pay to the goods: [bold]{took_ms:,.0f} ms[/]."
+        f" Order {order['number']}: {client.url}/orders/{order['id']}#accessKey={begun['accessKey']}\n"
+    )
+    return 0
+
+
+async def _choose(client: Client, wish: Wish, steps: Steps) -> Mapping[str, Any]:
+    """The first variant on the shelf, or the first whose titles contain what was asked for."""
+    asked = {"handle": wish.shop, "first": PAGE_SIZE, "country": wish.country}
+    shop = (await client.ask(SHELF, asked))["shop"]
+    if shop is None:
+        raise Stop(f"There is no shop “{wish.shop}” here.\nkami seed makes the demo shop (development only).")
+    shelf = [(product, one) for product in shop["products"]["nodes"] for one in product["variants"]]
+    words = (wish.product or "").casefold()
+    fitting = [
+        (product, one)
+        for product, one in shelf
+        if words in f"{product['title']} {one['title']} {one['id']}".casefold()
+    ]
+    if not fitting:
+        offers = ", ".join(sorted({product["title"] for product, _ in shelf}))
+        raise Stop(f"Nothing on the shelf is called “{wish.product}”.\nThere are: {offers}")
+    product, variant = fitting[0]
+    price = variant["price"]
+    steps.say(
+        "shop",
+        f"{shop['name']}: {wish.quantity} × {product['title']}, {variant['title']} at"
+        f" {price['amount']} {price['currency']}",
+    )
+    found: Mapping[str, Any] = variant
+    return found
+
+
+async def _start(
+    client: Client, wish: Wish, variant: Mapping[str, Any], steps: Steps
+) -> Mapping[str, Any]:
+    cart: dict[str, Any] = {
+        "shop": wish.shop,
+        "lines": [{"variantId": variant["id"], "quantity": wish.quantity}],
+        "contact": {"email": EMAIL},
+    }
+    cart |= {"country": wish.country} if wish.country else {}
+    cart |= {"currency": wish.currency} if wish.currency else {}
+    begun = _result(await client.ask(START, {"input": cart, "key": uuid.uuid4().hex}), "startCheckout")
+    total = begun["order"]["total"]
+    steps.say("startCheckout", f"order {begun['order']['number']}, {total['amount']} {total['currency']}")
+    if quote := begun["quote"]:
+        steps.say(
+            "",
+            f"[dim]1 {quote['base']} = {quote['rate']} {quote['target']}, locked; reference"
+            f" {quote['referenceRate']} ({quote['source']}), spread {quote['spreadBps']} bps[/]",
+        )
+    return begun
+
+
+async def _pay(client: Client, wish: Wish, begun: Mapping[str, Any], steps: Steps) -> None:
+    offered = [one["code"] for one in begun["paymentMethods"]]
+    method = wish.method or ("sandbox" if "sandbox" in offered else next(iter(offered), None))
+    if method is None:
+        raise Stop("No way to pay takes this currency.\nTry another one with --currency.")
+    payment = {"orderId": begun["order"]["id"], "accessKey": begun["accessKey"], "method": method}
+    steps.mark()
+    paid = _result(await client.ask(PAY, {"input": payment, "key": uuid.uuid4().hex}), "pay")
+    steps.say("pay", f"by {paid['method']['name']}: {paid['status'].lower().replace('_', ' ')}")
+    url = (paid["nextAction"] or {}).get("url")
+    if url is None:
+        return
+    if paid["method"]["code"] != "sandbox":
+        steps.console.print(f"  Open this page to pay: [bold]{url}[/]")
+        return
+    # The sandbox's hosted page, pressed as a person would: the callback comes from the provider.
+    async with client.http.post(f"{url}/pay", allow_redirects=False) as pressed:
+        if pressed.status not in (302, 303):
+            raise Stop(f"The provider's page says {pressed.status}.\nIs the sandbox running? bin/kami doctor")
+    steps.say("provider", "pressed “pay” on its page; it calls back")
+
+
+async def _goods(frames: AsyncIterator[Mapping[str, Any]], steps: Steps) -> list[str]:
+    """Show each event as it comes until the goods are there. Errors: Stop."""
+    try:
+        async with asyncio.timeout(GOODS_TIMEOUT_S):
+            async for frame in frames:
+                if frame["__typename"] != "OrderEvent":
+                    continue
+                kind = frame["kind"]
+                steps.say(f"event {frame['sequence']}", _WORDS.get(kind, kind.lower().replace("_", " ")))
+                if kind == "DELIVERED":
+                    return [good["content"] for good in frame["order"]["goods"]]
+                if kind in _ENDS:
+                    raise Stop(_ENDS[kind])
+    except TimeoutError:
+        raise Stop(
+            f"No goods within {GOODS_TIMEOUT_S:.0f} s; the order keeps waiting, nothing is lost."
+            "\nbin/kami doctor shows whether the workers and the sandbox run."
+        ) from None
+    raise Stop("The stream of events ended.\nbin/kami doctor")
+
+
+async def _flow(client: Client, begun: Mapping[str, Any], steps: Steps) -> None:
+    order = (await client.ask(FLOW, {"id": begun["order"]["id"], "key": begun["accessKey"]}))["order"]
+    total = order["total"]
+    table = Table(title=f"Where {total['amount']} {total['currency']} went", title_justify="left")
+    table.add_column("leg")
+    table.add_column("amount", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("whose")
+    for leg in order["fundsFlow"]:
+        share = 100 * Decimal(leg["amount"]["amount"]) / Decimal(total["amount"])
+        table.add_row(leg["leg"], leg["amount"]["amount"], f"{share:.1f} %", _LEGS.get(leg["leg"], ""))
+    steps.console.print(table)
+
+
+def _result(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The thing a mutation made. Errors: Stop with the words of the problem."""
+    found: Mapping[str, Any] = data[name]
+    if "code" in found:
+        words = [found["message"], *(one["message"] for one in found.get("problems", ()))]
+        raise Stop(f"{name} says {found['code']}: {' '.join(words)}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A GraphQL client of the platform at `url`: requests over HTTP, subscriptions over one WebSocket each."""
+
+    http: aiohttp.ClientSession
+    url: str
+
+    async def ask(self, document: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The `data` of one operation. Errors: Stop for top-level errors; aiohttp's when nothing answers."""
+        body = orjson.dumps({"query": document, "variables": variables})
+        headers = {"content-type": "application/json"}
+        async with self.http.post(f"{self.url}/graphql", data=body, headers=headers) as response:
+            raw = await response.read()
+        try:
+            answer = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            raise Stop(f"{self.url} is not Kami (it answered {response.status}).") from None
+        if answer.get("errors"):
+            first = answer["errors"][0]
+            code = first.get("extensions", {}).get("code", "")
+            raise Stop(f"{code}: {first['message']}")
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    @contextlib.asynccontextmanager
+    async def watch(
+        self, document: str, variables: Mapping[str, Any]
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """An open subscription: the frames of its one field. Errors: Stop when it is refused."""
+        address = self.url.replace("http", "ws", 1) + "/graphql"
+        async with self.http.ws_connect(address, protocols=("graphql-transport-ws",)) as socket:
+            await socket.send_json({"type": "connection_init"})
+            hello = await socket.receive_json(timeout=ANSWER_TIMEOUT_S)
+            if hello.get("type") != "connection_ack":
+                raise Stop(f"The WebSocket was refused: {hello}")
+            payload = {"query": document, "variables": variables}
+            await socket.send_json({"id": "1", "type": "subscribe", "payload": payload})
+            yield _frames(socket)
+
+
+async def _frames(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[dict[str, Any]]:
+    async for message in socket:
+        frame = orjson.loads(message.data)
+        match frame["type"]:
+            case "ping":
+                await socket.send_json({"type": "pong"})
+            case "next" if not frame["payload"].get("errors"):
+                yield next(iter(frame["payload"]["data"].values()))
+            case "next" | "error":
+                raise Stop(f"The subscription failed: {frame['payload']}")
+            case "complete":
+                return
