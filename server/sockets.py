@@ -7,6 +7,8 @@ Pass them to uvicorn as `http=Http, ws=Socket`.
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -17,6 +19,14 @@ from server.graphql.limits import CUT, STREAM
 
 # A reader that wakes up in time still finds the close frame behind what it missed.
 CUT_AFTER_S = 5.0
+
+
+def _drop(transport: Any) -> None:
+    """Close with a reset, so that the kernel drops what the peer has not taken as well."""
+    line = transport.get_extra_info("socket")
+    if line is not None and not transport.is_closing():
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class Socket(WebSocketsSansIOProtocol):
@@ -45,7 +55,7 @@ class Socket(WebSocketsSansIOProtocol):
             except InvalidState:
                 pass
             self.close_sent = True
-        self.loop.call_later(CUT_AFTER_S, self.transport.abort)
+        self.loop.call_later(CUT_AFTER_S, _drop, self.transport)
 
 
 class Http(HttpToolsProtocol):
@@ -58,7 +68,7 @@ class Http(HttpToolsProtocol):
 
     def cut(self, code: int, reason: str) -> None:
         """End the connection now; HTTP has no words for it."""
-        self.transport.abort()
+        _drop(self.transport)
 
     def shutdown(self) -> None:
         super().shutdown()

@@ -124,7 +124,8 @@ class Sale:
             is_expired=order.status is OrderStatus.AWAITING_PAYMENT
             and self._came_after(order.expires_at),
             is_held_by_risk=order.risk_hold,
-            is_plain=order.is_plain,
+            # The captures of such an order are sent round again only when everything is handed over.
+            is_plain=order.is_plain or order.status is OrderStatus.DELIVERING,
         )
 
     def _came_after(self, moment: datetime) -> bool:
