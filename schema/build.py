@@ -6,10 +6,14 @@ from typing import Any, cast
 import strawberry
 from graphql import (
     GraphQLAbstractType,
+    GraphQLArgument,
+    GraphQLInputField,
+    GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLSchema,
     GraphQLUnionType,
+    Undefined,
 )
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.base import StrawberryObjectDefinition
@@ -52,6 +56,7 @@ def build(
     )
     core = made._schema
     _describe_arguments(core)
+    _drop_null_defaults(core)
     for one in list(core.type_map.values()):
         if isinstance(one, GraphQLUnionType | GraphQLInterfaceType):
             _quicken(core, one)
@@ -82,6 +87,23 @@ def _describe_arguments(schema: GraphQLSchema) -> None:
             assert not unknown, f"{one}.{name} has no arguments {sorted(unknown)}"
             for argument, text in described.items():
                 field.args[argument].description = text
+
+
+def _drop_null_defaults(schema: GraphQLSchema) -> None:
+    """`first: Int` instead of `first: Int = null`: what is left out gets the resolver's own default, None."""
+    for one in schema.type_map.values():
+        if isinstance(one, GraphQLObjectType | GraphQLInterfaceType):
+            for field in one.fields.values():
+                for argument in field.args.values():
+                    _drop_null_default(argument)
+        elif isinstance(one, GraphQLInputObjectType):
+            for input_field in one.fields.values():
+                _drop_null_default(input_field)
+
+
+def _drop_null_default(value: GraphQLArgument | GraphQLInputField) -> None:
+    if value.default_value is None and value.default is None:
+        value.default_value = Undefined
 
 
 def _classes(type_: GraphQLObjectType) -> list[type]:

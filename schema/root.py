@@ -1,6 +1,7 @@
 """The whole contract: every noun adds its Query, Mutation and Subscription parts here."""
 
 from schema.build import build
+from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
 from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
@@ -8,8 +9,21 @@ from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
 
-QUERIES: list[type] = [DeliveryQuery, NodeQuery, MarketQuery, OrderQuery, PeopleQuery]
-MUTATIONS: list[type] = [DeliveryMutation, CheckoutMutation, OrderMutation, PeopleMutation]
+QUERIES: list[type] = [
+    CatalogueQuery,
+    DeliveryQuery,
+    NodeQuery,
+    MarketQuery,
+    OrderQuery,
+    PeopleQuery,
+]
+MUTATIONS: list[type] = [
+    CatalogueMutation,
+    DeliveryMutation,
+    CheckoutMutation,
+    OrderMutation,
+    PeopleMutation,
+]
 SUBSCRIPTIONS: list[type] = [OrderSubscription]
 
 schema = build(QUERIES, MUTATIONS, SUBSCRIPTIONS)

@@ -21,7 +21,8 @@ from domain import fx
 from domain.core import bell, db, live, once
 from domain.core.settings import Settings, settings
 from plugins import installed
-from server import callbacks, graphiql, health, mailbox
+from server import callbacks, graphiql, health, mailbox, uploads
+from server.graphql.limits import GENEROUS, STRICT, LocalBuckets, Size
 from server.graphql.view import GraphQL
 
 API_CONNECTIONS = (2, 10)
@@ -50,9 +51,20 @@ def create_app(schema: strawberry.Schema | None = None) -> App:
         from schema.root import schema as contract
 
         schema = contract
-    graphql = GraphQL(schema, is_open=found.in_development, origins=origins(found))
+    graphql = GraphQL(
+        schema,
+        is_open=found.in_development,
+        origins=origins(found),
+        buckets=LocalBuckets(bucket(found)),
+    )
     rest = Starlette(routes=_routes(found), lifespan=_lifespan)
     return App(graphql, rest)
+
+
+def bucket(found: Settings) -> Size:
+    """How much query cost one caller has (API.md rule 8)."""
+    usual = GENEROUS if found.in_development else STRICT
+    return Size(found.cost_capacity or usual.capacity, found.cost_refill or usual.refill)
 
 
 def origins(found: Settings) -> list[str]:
@@ -62,7 +74,12 @@ def origins(found: Settings) -> list[str]:
 
 
 def _routes(found: Settings) -> Sequence[BaseRoute]:
-    routes: list[BaseRoute] = [*callbacks.routes(), *health.routes, *mailbox.routes(found)]
+    routes: list[BaseRoute] = [
+        *callbacks.routes(),
+        *health.routes,
+        *uploads.routes(),
+        *mailbox.routes(found),
+    ]
     if found.in_development:
         routes += graphiql.routes()
     return routes

@@ -16,7 +16,7 @@ from domain.core.settings import Settings, reachable
 from server import demo_logins
 
 _VARIANT = (
-    '{ shop(handle: "demo") { products(first: 1) { edges { node { variants { id title } } } } } }'
+    '{ shop(handle: "demo") { products(first: 1) { nodes { title variants { id title } } } } }'
 )
 _MUTATION = """mutation {
   startCheckout(input: {
@@ -39,8 +39,10 @@ def show(settings: Settings) -> None:
     console = Console()
     url = settings.public_url
     where = Table.grid(padding=(0, 2))
-    where.add_row("GraphiQL", f"[bold]{url}/graphql[/]")
-    where.add_row("Mailbox", f"{url}/mailbox")
+    where.add_row("GraphiQL", f"[bold]{url}/graphiql[/]")
+    where.add_row("API", f"{url}/graphql")
+    if settings.smtp_url is None:
+        where.add_row("Mailbox", f"{url}/mailbox")
     where.add_row("Metrics", f"{url}/metrics")
     if settings.sandbox_url:
         where.add_row("Sandbox provider", settings.sandbox_url)
@@ -66,7 +68,7 @@ def _first_variant(url: str) -> dict[str, Any] | None:
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:
             shop = json.load(answer)["data"]["shop"]
-        found: dict[str, Any] = shop["products"]["edges"][0]["node"]["variants"][0]
+        found: dict[str, Any] = shop["products"]["nodes"][0]["variants"][0]
     except (urllib.error.URLError, OSError, ValueError, KeyError, IndexError, TypeError):
         return None
     return found

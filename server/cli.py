@@ -7,8 +7,6 @@ stays small.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
@@ -232,14 +230,35 @@ def buy(
     url: Annotated[
         str | None, typer.Option(help="The platform to buy from; default the one that runs here.")
     ] = None,
+    country: Annotated[
+        str | None, typer.Option(help="Look like a buyer from there, e.g. HK (development only).")
+    ] = None,
+    currency: Annotated[str | None, typer.Option(help="Pay in it, e.g. EUR.")] = None,
+    quantity: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    product: Annotated[
+        str | None, typer.Option(help="Words of the title; default the first one.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="How to pay; default what the platform recommends.")
+    ] = None,
 ) -> None:
     """Buy something for real, over HTTP and WebSocket, and show each step, the goods and the money's way."""
-    if _missing("server.demo"):
-        _refuse("`kami demo buy` is not part of this checkout yet.", code=1)
     _adopt()
     target = url or _settings().public_url
-    module: Any = importlib.import_module("server.demo")
-    raise typer.Exit(_run(module.buy(target)) or 0)
+    from server import demo as purchase
+
+    raise typer.Exit(
+        _run(
+            purchase.buy(
+                target,
+                country=country,
+                currency=currency,
+                quantity=quantity,
+                product=product,
+                method=method,
+            )
+        )
+    )
 
 
 def _configure(**options: Any) -> None:
@@ -338,10 +357,6 @@ async def _seed(settings: Settings) -> None:
     finally:
         await bell.close()
         await db.close()
-
-
-def _missing(module: str) -> bool:
-    return importlib.util.find_spec(module) is None
 
 
 def _refuse(text: str, *, code: int) -> None:

@@ -162,7 +162,9 @@ async def buy(
     console: Console | None = None,
 ) -> int:
     """Buy from the platform at `url`; 0 when the goods came, 1 when they did not (the reason is printed)."""
-    wish = Wish(country and country.upper(), currency and currency.upper(), quantity, product, method)
+    wish = Wish(
+        country and country.upper(), currency and currency.upper(), quantity, product, method
+    )
     out = console or Console(highlight=False)
     timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
     headers = {"X-Kami-From": wish.country} if wish.country else {}
@@ -220,7 +222,9 @@ async def _choose(client: Client, wish: Wish, steps: Steps) -> Mapping[str, Any]
     asked = {"handle": wish.shop, "first": PAGE_SIZE, "country": wish.country}
     shop = (await client.ask(SHELF, asked))["shop"]
     if shop is None:
-        raise Stop(f"There is no shop “{wish.shop}” here.\nkami seed makes the demo shop (development only).")
+        raise Stop(
+            f"There is no shop “{wish.shop}” here.\nkami seed makes the demo shop (development only)."
+        )
     shelf = [(product, one) for product in shop["products"]["nodes"] for one in product["variants"]]
     words = (wish.product or "").casefold()
     fitting = [
@@ -252,9 +256,13 @@ async def _start(
     }
     cart |= {"country": wish.country} if wish.country else {}
     cart |= {"currency": wish.currency} if wish.currency else {}
-    begun = _result(await client.ask(START, {"input": cart, "key": uuid.uuid4().hex}), "startCheckout")
+    begun = _result(
+        await client.ask(START, {"input": cart, "key": uuid.uuid4().hex}), "startCheckout"
+    )
     total = begun["order"]["total"]
-    steps.say("startCheckout", f"order {begun['order']['number']}, {total['amount']} {total['currency']}")
+    steps.say(
+        "startCheckout", f"order {begun['order']['number']}, {total['amount']} {total['currency']}"
+    )
     if quote := begun["quote"]:
         steps.say(
             "",
@@ -282,7 +290,9 @@ async def _pay(client: Client, wish: Wish, begun: Mapping[str, Any], steps: Step
     # The sandbox's hosted page, pressed as a person would: the callback comes from the provider.
     async with client.http.post(f"{url}/pay", allow_redirects=False) as pressed:
         if pressed.status not in (302, 303):
-            raise Stop(f"The provider's page says {pressed.status}.\nIs the sandbox running? bin/kami doctor")
+            raise Stop(
+                f"The provider's page says {pressed.status}.\nIs the sandbox running? bin/kami doctor"
+            )
     steps.say("provider", "pressed “pay” on its page; it calls back")
 
 
@@ -294,7 +304,9 @@ async def _goods(frames: AsyncIterator[Mapping[str, Any]], steps: Steps) -> list
                 if frame["__typename"] != "OrderEvent":
                     continue
                 kind = frame["kind"]
-                steps.say(f"event {frame['sequence']}", _WORDS.get(kind, kind.lower().replace("_", " ")))
+                steps.say(
+                    f"event {frame['sequence']}", _WORDS.get(kind, kind.lower().replace("_", " "))
+                )
                 if kind == "DELIVERED":
                     return [good["content"] for good in frame["order"]["goods"]]
                 if kind in _ENDS:
@@ -308,7 +320,9 @@ async def _goods(frames: AsyncIterator[Mapping[str, Any]], steps: Steps) -> list
 
 
 async def _flow(client: Client, begun: Mapping[str, Any], steps: Steps) -> None:
-    order = (await client.ask(FLOW, {"id": begun["order"]["id"], "key": begun["accessKey"]}))["order"]
+    order = (await client.ask(FLOW, {"id": begun["order"]["id"], "key": begun["accessKey"]}))[
+        "order"
+    ]
     total = order["total"]
     table = Table(title=f"Where {total['amount']} {total['currency']} went", title_justify="left")
     table.add_column("leg")
@@ -317,7 +331,9 @@ async def _flow(client: Client, begun: Mapping[str, Any], steps: Steps) -> None:
     table.add_column("whose")
     for leg in order["fundsFlow"]:
         share = 100 * Decimal(leg["amount"]["amount"]) / Decimal(total["amount"])
-        table.add_row(leg["leg"], leg["amount"]["amount"], f"{share:.1f} %", _LEGS.get(leg["leg"], ""))
+        table.add_row(
+            leg["leg"], leg["amount"]["amount"], f"{share:.1f} %", _LEGS.get(leg["leg"], "")
+        )
     steps.console.print(table)
 
 

@@ -27,7 +27,7 @@ CONNECT_TIMEOUT_S = 5
 WIDTH = 140  # of a report that is not read on a terminal
 POSTGRES_MIN = 160000
 REDIS_MIN, VALKEY_MIN = 7, 8
-_OURS = {"PROCESS", "READY_FD", "GATE_FD", "LIFELINE"}
+_OURS = {"PROCESS", "READY_FD", "GATE_FD", "LIFELINE", "NURSERY_FD"}
 
 
 class Verdict(StrEnum):

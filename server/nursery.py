@@ -117,6 +117,7 @@ def _become(message: dict[str, Any], files: list[int]) -> int:
     os.close(files[0])
     os.environ.clear()
     os.environ.update({name: fill(text, files) for name, text in message["environment"].items()})
+    processes.call_me(f"kami {os.environ.get('KAMI_PROCESS', '')}")
     code = 1
     try:
         from server.cli import app

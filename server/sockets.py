@@ -24,7 +24,7 @@ CUT_AFTER_S = 5.0
 def _drop(transport: Any) -> None:
     """Close with a reset, so that the kernel drops what the peer has not taken as well."""
     line = transport.get_extra_info("socket")
-    if line is not None and not transport.is_closing():
+    if line is not None and line.fileno() >= 0:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 

@@ -76,9 +76,11 @@ async def listen(loops: Sequence[Loop]) -> None:
         return
     async for topic, ids in bell.listen(*topics):
         for loop in loops:
-            # An empty topic says that rings may have been missed.
-            if not topic or (loop.topic == topic and (not ids or loop.wants(ids))):
-                loop.ring()
+            # An empty topic says that rings may have been missed: everybody looks.
+            if loop.topic is not None and topic in ("", loop.topic):
+                is_wanted = loop.wants(ids)
+                if is_wanted or not ids:
+                    loop.ring()
 
 
 async def keep_running(loops: Sequence[Loop], until: asyncio.Event) -> None:

@@ -25,6 +25,9 @@ from workers.registry import Later, tasks
 SLOTS = {"settlement": 8, "risk": 8, "delivery": 16, "general": 16}
 HANDLER_TIMEOUT_S = 25.0
 LOOK_EVERY_S = 5.0
+LINGER_S = (
+    0.01  # under load promises gather into one job; the first after a quiet moment never waits
+)
 BACKOFF_MAX_S = 90.0  # what waits starts again within two minutes after the world is well
 AWAY_S = 5.0
 KILLED_MAX = 5
@@ -50,18 +53,20 @@ class Relay:
     _rung: set[str] = field(default_factory=set, init=False)
     _due_at: dict[str, float] = field(default_factory=dict, init=False)
     _jobs: dict[str, dict[str, tuple[int, float]]] = field(init=False)
+    _leased_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._jobs = {queue: {} for queue in self.queues}
         self.loop = Loop("relay", self.turn, LOOK_EVERY_S, bell.PROMISES, self._hears)
 
     def _hears(self, ids: Sequence[str]) -> bool:
-        ours = set(ids) & set(self.queues)
+        ours = set(ids or self.queues) & set(self.queues)
         self._rung |= ours
         return bool(ours)
 
     async def turn(self) -> float:
         """Relay what was rung or is due; the seconds until the next promise is due."""
+        await asyncio.sleep(max(0.0, self._leased_at + LINGER_S - _now()))
         rung, self._rung = self._rung, set()
         for queue in self.queues:
             if queue in rung or self._due_at.get(queue, 0.0) <= _now():
@@ -75,6 +80,8 @@ class Relay:
             return
         leased = await promises.lease([queue], limit=free)
         if leased:
+            # A full lot says there is more: that one does not linger.
+            self._leased_at = _now() if len(leased) < free else 0.0
             await self._hand_over(queue, leased)
         if len(leased) == free:
             self._due_at[queue] = _now()

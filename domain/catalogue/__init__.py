@@ -22,8 +22,15 @@ from domain.catalogue.coupons import (
     redeem,
 )
 from domain.catalogue.goods import goods, reseal
-from domain.catalogue.holds import extend, fold, prune, release, sweep
-from domain.catalogue.imports import ImportRefused, LotTerms, Report, import_cards, report_of
+from domain.catalogue.holds import extend, fold, release, sweep
+from domain.catalogue.imports import (
+    ImportRefused,
+    LineProblem,
+    LotTerms,
+    Report,
+    import_cards,
+    report_of,
+)
 from domain.catalogue.keys import (
     CodeKnown,
     LowStock,
@@ -38,7 +45,15 @@ from domain.catalogue.keys import (
     unlock_keys,
 )
 from domain.catalogue.lines import FileUnreadable, Format
-from domain.catalogue.models import Actor, Good, ShelfState, Text
+from domain.catalogue.models import (
+    Actor,
+    Good,
+    ShelfState,
+    ShopProduct,
+    ShopTier,
+    ShopVariant,
+    Text,
+)
 from domain.catalogue.queries import (
     cart,
     count_products,
@@ -67,8 +82,14 @@ from domain.catalogue.supply import ask as ask_supplier
 from domain.catalogue.supply import of_order as supplies_of
 from domain.catalogue.supply import owe as owe_supply
 from domain.catalogue.supply import take as take_supply
+from domain.catalogue.uploads import SIZE_MAX as UPLOAD_MAX
+from domain.catalogue.uploads import Upload, UploadRefused, prune
+from domain.catalogue.uploads import content as upload_content
+from domain.catalogue.uploads import forget as forget_upload
+from domain.catalogue.uploads import receive as receive_upload
 
 __all__ = [
+    "UPLOAD_MAX",
     "Actor",
     "Ask",
     "Cart",
@@ -84,6 +105,7 @@ __all__ = [
     "HoldLimits",
     "ImportRefused",
     "Limits",
+    "LineProblem",
     "LotTerms",
     "LowStock",
     "OutOfStock",
@@ -92,11 +114,16 @@ __all__ = [
     "Priced",
     "Report",
     "ShelfState",
+    "ShopProduct",
+    "ShopTier",
+    "ShopVariant",
     "Source",
     "Supply",
     "Taken",
     "Text",
     "Tier",
+    "Upload",
+    "UploadRefused",
     "add_coupon",
     "add_product",
     "add_variant",
@@ -111,6 +138,7 @@ __all__ = [
     "extend",
     "find_supply",
     "fold",
+    "forget_upload",
     "give_back_coupons",
     "goods",
     "hand_over",
@@ -125,6 +153,7 @@ __all__ = [
     "products_by_id",
     "prune",
     "put",
+    "receive_upload",
     "redeem",
     "refilled",
     "release",
@@ -141,6 +170,7 @@ __all__ = [
     "sweep",
     "take_supply",
     "unlock_keys",
+    "upload_content",
     "variants_by_id",
     "variants_of",
 ]

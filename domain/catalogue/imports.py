@@ -9,7 +9,7 @@ import contextvars
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -112,20 +112,12 @@ async def import_cards(
     text = lines.decode(source)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     job_id = import_id or ids.uuid7()
+    job = (merchant_id, job_id, variant_id, digest, lines.count(text), actor.id)
     # Beside the caller's transaction: whoever watches sees it at once, and it stays if this fails.
-    await _apart(
-        "INSERT INTO import_job (merchant_id, id, variant_id, content_hash, total_lines, actor_id)"
-        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        merchant_id,
-        job_id,
-        variant_id,
-        digest,
-        lines.count(text),
-        actor.id,
-    )
+    await _apart(_JOB, *job)
     try:
         async with db.transaction():
-            done = await _begin(merchant_id, variant_id, job_id, digest)
+            done = await _begin(*job)
             if done is not None:
                 return done
             faults = _Faults()
@@ -181,21 +173,29 @@ async def _check(merchant_id: UUID, variant_id: UUID, terms: LotTerms) -> None:
         raise InputInvalid(*faults)
 
 
-async def _begin(merchant_id: UUID, variant_id: UUID, job_id: UUID, digest: bytes) -> Report | None:
-    """Become the one writer of this merchant's stock; the report when this import was done
-    before."""
+_JOB = """
+INSERT INTO import_job (merchant_id, id, variant_id, content_hash, total_lines, actor_id)
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""
+
+
+async def _begin(
+    merchant_id: UUID, job_id: UUID, variant_id: UUID, digest: bytes, *more: Any
+) -> Report | None:
+    """Become the one writer of this merchant's stock; the report when this import was done before."""
+    # Again, for when no other connection was free.
+    await db.execute(_JOB, merchant_id, job_id, variant_id, digest, *more)
     job: Any = await db.row(
         "SELECT variant_id, content_hash, state FROM import_job WHERE merchant_id = $1 AND id = $2",
         merchant_id,
         job_id,
     )
-    assert job is not None, job_id
     if job["content_hash"] != digest or job["variant_id"] != variant_id:
         raise KeyReused()
     if not await db.value("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))", str(job_id)):
         raise InProgress(retryAfter=1)
     if job["state"] == "done":
-        return await report_of(merchant_id, job_id)
+        return await report_of([merchant_id], job_id)
     await db.execute("SELECT pg_advisory_xact_lock($1)", card_keys.import_lock(merchant_id))
     await db.execute("DROP TABLE IF EXISTS card_import")
     await db.execute(
@@ -351,12 +351,12 @@ async def _end(merchant_id: UUID, job_id: UUID, state: str, refused: ImportRefus
     )
 
 
-async def report_of(merchant_id: UUID, import_id: UUID) -> Report | None:
-    """Where an import stands, or what became of it; None when the merchant has none such."""
+async def report_of(merchant_ids: Sequence[UUID], import_id: UUID) -> Report | None:
+    """Where an import of one of these merchants stands, or what became of it; None when there is none."""
     row: Any = await db.row(
         "SELECT id, merchant_id, variant_id, state, done_lines, total_lines, added, report_json"
-        " FROM import_job WHERE merchant_id = $1 AND id = $2",
-        merchant_id,
+        " FROM import_job WHERE merchant_id = ANY($1) AND id = $2",
+        list(merchant_ids),
         import_id,
     )
     if row is None:

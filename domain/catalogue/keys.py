@@ -224,16 +224,14 @@ async def set_reusable(
     return key_id
 
 
-def check_content(content: str) -> None:
+def check_content(content: str, path: tuple[str, ...] = ("input", "content")) -> None:
     """Errors: InputInvalid for goods that are empty, too long or not storable text."""
     try:
         size = len(content.encode())
     except UnicodeEncodeError:
         size = 0
     if not content.strip() or not 0 < size <= CONTENT_MAX or "\0" in content:
-        raise InputInvalid(
-            FieldInvalid(path=("input", "content"), reason="length", max=CONTENT_MAX)
-        )
+        raise InputInvalid(FieldInvalid(path=path, reason="length", max=CONTENT_MAX))
 
 
 async def put(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from domain import merchants
+from domain import fx, merchants
 from domain.catalogue.models import ShopProduct, ShopTier, ShopVariant
 from domain.catalogue.rules import (
     TITLE_MAX,
@@ -27,7 +29,7 @@ from domain.catalogue.rules import (
 )
 from domain.core import clock, db
 from domain.core.errors import NotFound
-from domain.core.money import Money
+from domain.core.money import Money, UnsupportedCurrency
 from domain.merchants import ShopClosed
 
 SEARCH_MAX = 200
@@ -190,7 +192,8 @@ _SHELF = "p.merchant_id = $1 AND p.shop_id = $2 AND p.state = 'active' AND " + _
 
 def search_words(search: str | None) -> list[str]:
     """The words a search looks for, folded; at most ten."""
-    return fold((search or "")[:SEARCH_MAX].replace("\0", " ")).split()[:WORDS_MAX]
+    text = (search or "")[:SEARCH_MAX].encode("utf-8", "ignore").decode().replace("\0", " ")
+    return fold(text).split()[:WORDS_MAX]
 
 
 async def products(
@@ -258,7 +261,8 @@ async def variants_of(
 ) -> dict[UUID, list[ShopVariant]]:
     """The variants on sale of many (merchant id, product id), in shelf order: one statement.
 
-    Prices as in `cart`: in `currency` where listed, else in the base currency.
+    Prices are in `currency`: the list's, else converted from the base as a checkout would now. Without a
+    rate they stay in the base currency.
     """
     rows: list[Any] = await db.fetch(
         _VARIANTS_OF,
@@ -269,15 +273,15 @@ async def variants_of(
         list({merchant_id for merchant_id, _ in products}),
     )
     found: dict[UUID, list[ShopVariant]] = {product_id: [] for _, product_id in products}
-    for row in rows:
-        found[row["product_id"]].append(_variant(row))
+    for one in await _local([_variant(row) for row in rows], currency):
+        found[one.product_id].append(one)
     return found
 
 
 async def variants_by_id(
     variant_ids: Sequence[UUID], *, currency: str, language: str
 ) -> dict[UUID, ShopVariant]:
-    """Variants on sale by id, whatever shop they are of."""
+    """Variants on sale by id, whatever shop they are of; prices as in `variants_of`."""
     rows: list[Any] = await db.fetch(
         _VARIANTS_BY_ID,
         list(variant_ids),
@@ -285,7 +289,30 @@ async def variants_by_id(
         languages(language),
         clock.now(),
     )
-    return {row["id"]: _variant(row) for row in rows}
+    return {one.id: one for one in await _local([_variant(row) for row in rows], currency)}
+
+
+async def _local(variants: list[ShopVariant], currency: str) -> list[ShopVariant]:
+    """The same with prices in `currency`, by one rate per base currency."""
+    terms: dict[str, fx.Terms] = {}
+    for base in {one.price.currency for one in variants} - {currency}:
+        with contextlib.suppress(fx.RateUnavailable, UnsupportedCurrency):
+            terms[base] = await fx.offer(base, currency)
+
+    def local(amount: Money) -> Money:
+        found = terms.get(amount.currency)
+        return amount if found is None else Money(found.price(amount.minor), currency)
+
+    if not terms:
+        return variants
+    return [
+        replace(
+            one,
+            price=local(one.price),
+            tiers=tuple(replace(tier, price=local(tier.price)) for tier in one.tiers),
+        )
+        for one in variants
+    ]
 
 
 def _variant(row: Any) -> ShopVariant:

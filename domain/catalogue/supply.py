@@ -188,10 +188,20 @@ async def _move(owed: Supply, state: str, reason: str) -> None:
 
 
 async def hand_over(
-    merchant_id: UUID, variant_id: UUID, order: tuple[UUID, UUID], codes: Sequence[str], *, note: str
+    merchant_id: UUID,
+    variant_id: UUID,
+    order: tuple[UUID, UUID],
+    codes: Sequence[str],
+    *,
+    note: str,
 ) -> None:
-    """Put goods made by hand straight into an order line's hands, in the caller's transaction."""
+    """Put goods made by hand straight into an order line's hands, in the caller's transaction.
+
+    Errors: InputInvalid for words that are empty, too long or no storable text.
+    """
     assert db.in_transaction(), "goods come in with what they are for"
+    for place, code in enumerate(codes):
+        card_keys.check_content(code, path=("input", "contents", str(place)))
     lot_no = await db.value(
         "INSERT INTO stock_lot (merchant_id, variant_id, note) VALUES ($1, $2, $3) RETURNING no",
         merchant_id,

@@ -83,6 +83,11 @@ async def pay(
         raise NotFound()
     order = view.order
     offer = payments.route(method, order.ccy)
+    if view.parts["payments"]:
+        # What this very call did before may be what would refuse it now: paid, delivered, unclear.
+        earlier = await once.find()
+        if earlier is not None:
+            return _outcome(order_id, await _find(UUID(earlier["attempt_id"])))
     running = await _switch(order, offer, view.live_attempt_id)
     if running is not None:
         return await _again(order_id, running, once)
@@ -246,8 +251,8 @@ async def _record(
             if stored is not None:
                 await _after_answer(held, stored, said, view, visitor)
             await once.finish()
-    except (catalogue.OutOfStock, catalogue.HoldLimit):
-        await _give_up(order, attempt, said, once)
+    except (catalogue.OutOfStock, catalogue.HoldLimit) as refusal:
+        await _give_up(order, attempt, said, refusal.code.lower(), once)
         raise
     if stored is not None and said.state in (ChargeState.CAPTURED, ChargeState.PARTIALLY_CAPTURED):
         # Taken at once: the answer enters like any other word of the provider.
@@ -287,7 +292,9 @@ def _fingerprints(order: Order, visitor: Visitor) -> dict[str, bytes | None]:
     }
 
 
-async def _give_up(order: Order, attempt: Attempt, said: ChargeAnswer, once: Once) -> None:
+async def _give_up(
+    order: Order, attempt: Attempt, said: ChargeAnswer, code: str, once: Once
+) -> None:
     """No goods for an attempt the provider has opened: cancel it there, then here; late money is refunded."""
     payment_id = ids.encode("pay", attempt.id)
     answer = await _bounded(
@@ -299,16 +306,19 @@ async def _give_up(order: Order, attempt: Attempt, said: ChargeAnswer, once: Onc
         held = await orders.lock_one(order.id)
         await payments.answer(
             attempt.id,
-            ChargeAnswer(state, said.provider_ref, raw_code="out_of_stock"),
+            ChargeAnswer(state, said.provider_ref, raw_code=code),
             check_after=CHECK_SOON,
         )
-        await orders.tell(held, EventKind.VOIDED, payment_id=payment_id, code="out_of_stock")
+        await orders.tell(held, EventKind.VOIDED, payment_id=payment_id, code=code)
         await once.finish()
 
 
 def _outcome(order_id: UUID, attempt: Attempt) -> Paying:
     if attempt.state in (ChargeState.DECLINED, ChargeState.FAILED):
         raise PaymentDeclined(code_of_provider=attempt.raw_code)
+    for refusal in (catalogue.OutOfStock, catalogue.HoldLimit):
+        if attempt.raw_code == refusal.code.lower():  # written by `_give_up`
+            raise refusal()
     return Paying(order_id, attempt)
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from domain import catalogue, fx, geo, identity, orders
 from domain.core import clock, db, ids, vault
-from domain.core.errors import NotFound
+from domain.core.errors import DomainError, NotFound
 from domain.core.money import Money, UnsupportedCurrency
 from domain.core.once import Once
 from domain.orders.models import Buyer, Line, Order
@@ -67,13 +67,20 @@ async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
     NotFound (shop), once.KeyReused, once.InProgress.
     """
     email = identity.normalise_email(cart.email, path=("input", "contact", "email"))
-    found = await catalogue.cart(
-        cart.shop,
-        cart.lines,
-        currency=cart.market.currency,
-        language=cart.market.language,
-        coupon=cart.coupon,
-    )
+    try:
+        found = await catalogue.cart(
+            cart.shop,
+            cart.lines,
+            currency=cart.market.currency,
+            language=cart.market.language,
+            coupon=cart.coupon,
+        )
+    except DomainError:
+        # The shelf has changed since the first call with this key: its order stands.
+        earlier = await once.find()
+        if earlier is None:
+            raise
+        return await started(UUID(earlier["order_id"]))
     order_id = orders.new_id()
     async with db.transaction():
         earlier = await once.claim({"order_id": str(order_id)})

@@ -72,8 +72,19 @@ class Once:
         if not row["is_locked"]:
             raise InProgress(retryAfter=1)
         if row["is_new"]:
-            self.is_claimed = True
+            db.after_commit(self._taken)
             return None
+        return self._earlier(row)
+
+    async def find(self) -> dict[str, Any] | None:
+        """The result of an earlier call, without taking the key: for calls that would be refused by what it did.
+
+        Errors: KeyReused, InProgress.
+        """
+        row = await db.row(_FIND, self.scope, self.key)
+        return None if row is None else self._earlier(row)
+
+    def _earlier(self, row: db.Record) -> dict[str, Any]:
         if row["request_hash"] is None:
             raise InProgress(retryAfter=1)
         if row["request_hash"] != self.request_hash:
@@ -84,6 +95,10 @@ class Once:
         if row["response"] is not None and row["response_for"] == self.answer_hash:
             self.response = vault.unseal(self._context, row["response"])
         return dict(row["result_json"])
+
+    async def _taken(self) -> None:
+        # Only now: what a refused call said must never be kept for a later one that takes the key.
+        self.is_claimed = True
 
     async def finish(self) -> None:
         """End the lease of a call that spanned several transactions."""
@@ -116,6 +131,11 @@ fresh AS (
 SELECT lock.ok AS is_locked, EXISTS (SELECT FROM fresh) AS is_new, i.request_hash, i.result_json, i.response,
     i.response_for, coalesce(i.lease_until > clock_timestamp(), false) AS is_leased
 FROM lock LEFT JOIN idempotency i ON i.scope = $1 AND i.key = $2
+"""
+
+_FIND = """
+SELECT request_hash, result_json, response, response_for,
+    coalesce(lease_until > clock_timestamp(), false) AS is_leased FROM idempotency WHERE scope = $1 AND key = $2
 """
 
 _waiting: list[tuple[Once, bytes]] = []

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
     live_heartbeat_s: float = Field(default=15, gt=0)
+    # Query cost a caller may have in hand, and what comes back per second; without a value 1,000 and 100 in
+    # production, a thousand times as much in development, where one address plays all the buyers.
+    cost_capacity: int | None = Field(default=None, gt=0)
+    cost_refill: int | None = Field(default=None, gt=0)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"

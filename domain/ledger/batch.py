@@ -30,7 +30,7 @@ FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[],
         $6::uuid[], $7::uuid[])
     AS t(id, key, input_hash, kind, effective_at, correlation_id, reverses_id),
     (SELECT clock_timestamp() AS at OFFSET 0) AS now
-ON CONFLICT (key) DO NOTHING RETURNING id
+ON CONFLICT (key) DO NOTHING
 """
 
 
@@ -44,7 +44,7 @@ async def open_many(drafts: Sequence[JournalDraft], *, chain: int = 0) -> Opened
     assert db.in_transaction(), "journals commit with their transfers"
     # Sorted: two sets that share keys wait for each other in one order.
     drafts = sorted(drafts, key=lambda draft: draft.key)
-    rows = await db.fetch(
+    touched = await db.execute(
         _OPEN,
         [draft.id for draft in drafts],
         [draft.key for draft in drafts],
@@ -56,18 +56,23 @@ async def open_many(drafts: Sequence[JournalDraft], *, chain: int = 0) -> Opened
         ids.uuid7() if len(drafts) > 1 else None,
         chain,
     )
-    new = {row[0] for row in rows}
-    opened = Opened(new, set(), set(), {})
-    if len(new) == len(drafts):
+    opened = Opened({draft.id for draft in drafts}, set(), set(), {})
+    if touched == len(drafts):
         return opened
-    asked = {draft.key: draft.input_hash for draft in drafts if draft.id not in new}
-    for row in await db.fetch(
+    asked = {draft.key: draft for draft in drafts}
+    rows = await db.fetch(
         "SELECT id, key, input_hash FROM ledger_journal WHERE key = ANY($1)", list(asked)
-    ):
-        same = row["input_hash"] == asked[row["key"]]
-        (opened.done if same else opened.reused).add(row["key"])
-        opened.found[row["key"]] = row["id"]
-    assert len(opened.found) == len(asked), "a key is neither ours nor anybody's"
+    )
+    stored = {row["key"]: row for row in rows}
+    for draft in drafts:
+        row = stored[draft.key]
+        if row["id"] == draft.id:
+            continue
+        opened.new.discard(draft.id)
+        same = row["input_hash"] == draft.input_hash
+        (opened.done if same else opened.reused).add(draft.key)
+        opened.found[draft.key] = row["id"]
+    assert len(opened.new) == touched, "a key is neither ours nor anybody's"
     return opened
 
 
@@ -112,12 +117,17 @@ async def lock_rows(rows: Iterable[Row]) -> dict[Row, Balance]:
     return {(row[0], row[1]): Balance(*row) for row in found}
 
 
+# What repeats is sent once: journals by their place, a currency that all lines share as the only
+# element of its column (unnest fills the rest with NULL).
 _WRITE = """
 INSERT INTO ledger_transfer
     (journal_id, line_no, source_no, target_no, source_shard, target_shard,
      amount_minor, ccy, phase)
-SELECT *, 'posted' FROM unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[],
-    $5::smallint[], $6::smallint[], $7::bigint[], $8::text[])
+SELECT ($1::uuid[])[t.journal_at], t.line_no, t.source_no, t.target_no, t.source_shard,
+    t.target_shard, t.amount_minor, coalesce(t.ccy, ($9::text[])[1]), 'posted'
+FROM unnest($2::int[], $3::smallint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::smallint[],
+        $8::bigint[], $9::text[])
+    AS t(journal_at, line_no, source_no, target_no, source_shard, target_shard, amount_minor, ccy)
 """
 
 
@@ -136,13 +146,14 @@ async def write(lines: TransferLines, *, lane: int = 0) -> None:
     await db.execute(
         _WRITE,
         lines.journal_ids,
+        lines.journal_at,
         lines.line_nos,
         lines.source_nos,
         lines.target_nos,
         [shard[no] for no in lines.source_nos],
         [shard[no] for no in lines.target_nos],
         lines.amounts_minor,
-        lines.ccys,
+        lines.ccys[:1] if len(set(lines.ccys)) == 1 else lines.ccys,
     )
     debits = dict.fromkeys(ccys, 0)
     credits = dict.fromkeys(ccys, 0)

@@ -78,16 +78,18 @@ class Opened:
 @dataclass(slots=True)
 class TransferLines:
     """Posted transfers of many journals in columns of equal length; accounts by number, amounts in
-    minor units.
+    minor units. `journal_at` is the place of each line's journal in `journal_ids`, from 1.
     """
 
     journal_ids: list[UUID] = field(default_factory=list)
+    journal_at: list[int] = field(default_factory=list)
     line_nos: list[int] = field(default_factory=list)
     source_nos: list[int] = field(default_factory=list)
     target_nos: list[int] = field(default_factory=list)
     amounts_minor: list[int] = field(default_factory=list)
     ccys: list[str] = field(default_factory=list)
-    _lines: dict[UUID, int] = field(default_factory=dict)
+    _places: dict[UUID, int] = field(default_factory=dict)
+    _counts: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.amounts_minor)
@@ -96,8 +98,13 @@ class TransferLines:
         self, journal_id: UUID, source_no: int, target_no: int, amount_minor: int, ccy: str
     ) -> None:
         """Append one transfer; a journal's transfers are numbered from 1 as they come."""
-        line_no = self._lines[journal_id] = self._lines.get(journal_id, 0) + 1
-        self.journal_ids.append(journal_id)
+        at = self._places.get(journal_id)
+        if at is None:
+            self.journal_ids.append(journal_id)
+            self._counts.append(0)
+            at = self._places[journal_id] = len(self._counts)
+        line_no = self._counts[at - 1] = self._counts[at - 1] + 1
+        self.journal_at.append(at)
         self.line_nos.append(line_no)
         self.source_nos.append(source_no)
         self.target_nos.append(target_no)

@@ -210,8 +210,8 @@ async def test_c10_the_same_import_again_gives_the_same_report(db: None) -> None
     assert await stored() == 2
     with pytest.raises(KeyReused):
         await bring(shop, "A\nC", import_id=job)
-    assert await catalogue.report_of(shop.merchant_id, job) == first
-    assert await catalogue.report_of(ids.uuid7(), job) is None
+    assert await catalogue.report_of([shop.merchant_id], job) == first
+    assert await catalogue.report_of([ids.uuid7()], job) is None
 
 
 async def test_a_refused_import_may_be_tried_again_under_its_key(db: None) -> None:
@@ -247,7 +247,7 @@ async def test_progress_is_seen_from_outside_while_it_runs(
     async def watch() -> None:
         while True:
             keys = await stored()
-            report = await catalogue.report_of(shop.merchant_id, job)
+            report = await catalogue.report_of([shop.merchant_id], job)
             if report is not None:
                 seen.add((report.state, report.done_lines))
                 assert keys == 0 or report.state == "done"

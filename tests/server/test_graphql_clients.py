@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def packages() -> None:
     """Install the locked packages once, however many test processes want them."""
-    with open(Path(tempfile.gettempdir()) / "kami-npm-ci.lock", "w") as lock:
+    with open(Path(os.environ["TEST_RUN_FOLDER"]) / "npm-ci.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done, locked = NODE / "node_modules" / ".package-lock.json", NODE / "package-lock.json"
         if not done.exists() or done.stat().st_mtime < locked.stat().st_mtime:

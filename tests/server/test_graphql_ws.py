@@ -10,12 +10,12 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
 from tests.server.conftest import Toy, is_reset, resident_bytes
@@ -59,8 +59,9 @@ async def subscribe(line: ClientConnection, id_: str, query: str, **variables: A
 async def closed(line: ClientConnection) -> tuple[int, str]:
     """The close code and reason the server ends with, whatever it says before."""
     async with asyncio.timeout(10):
-        async for _ in line:
-            pass
+        with suppress(ConnectionClosed):
+            async for _ in line:
+                pass
         await line.wait_closed()
     assert line.close_code is not None
     return line.close_code, line.close_reason or ""

@@ -19,6 +19,7 @@ import pytest
 
 from domain.core.settings import ROOT
 from server import lives, processes, running
+from server.embedded import ValkeyServer
 from tests import database
 from tests.live import LiveServer, free_port, start
 
@@ -204,6 +205,39 @@ def test_nothing_outlives_a_killed_supervisor(own_live_server: Callable[..., Liv
         assert time.monotonic() < until, left
         time.sleep(0.05)
     assert running.found(live.data_dir) is None
+
+
+_ELSEWHERE = """
+from server import listen, lives, processes
+listen.CAN_SHARE = lives.CAN_FORK = False
+processes._libc = None
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this is what other systems do anyway")
+def test_it_works_without_what_only_linux_has(
+    own_live_server: Callable[..., LiveServer], tmp_path: Path
+) -> None:
+    """No forks of a nursery, one socket for all API processes, a pipe instead of the kernel's word."""
+    (tmp_path / "sitecustomize.py").write_text(_ELSEWHERE)
+    live = own_live_server(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert "nursery" not in live.pids()
+    killed = live.kill("api-1")
+    live.wait_back("api-1", killed)
+    wait_ready(live)
+    pids = live.pids()
+
+    live.process.kill()
+    until = time.monotonic() + 15
+    while left := [name for name, pid in pids.items() if processes.alive(pid)]:
+        if left == ["valkey"]:
+            break
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
+    server = ValkeyServer(live.data_dir)  # the next start stops what was left
+    server.start()
+    server.stop()
+    assert not processes.alive(pids["valkey"])
 
 
 def test_start_failures_are_said_and_leave_nothing(tmp_path: Path) -> None:

@@ -62,10 +62,8 @@ def test_names_made_of_data_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPat
         with trace.span("event", f"made-of-data-{number}"):
             pass
 
-    assert (
-        REGISTRY.get_sample_value("kami_span_seconds_count", {"kind": "event", "name": "other"})
-        >= 48
-    )  # type: ignore[operator]
+    labels = {"kind": "event", "name": "other"}
+    assert (REGISTRY.get_sample_value("kami_span_seconds_count", labels) or 0) >= 48
 
 
 def test_a_span_without_tracing_is_cheap() -> None:

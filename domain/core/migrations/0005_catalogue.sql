@@ -315,14 +315,12 @@ CREATE TABLE import_job (
     moved_at     TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (merchant_id, id)
 );
--- A file sent ahead of an import; the bytes lie sealed in the data folder.
+-- A file sent ahead of an import by one account; its bytes lie sealed in the data folder.
 CREATE TABLE upload (
-    merchant_id UUID NOT NULL,
-    id          UUID NOT NULL,
-    size_bytes  BIGINT NOT NULL,
-    sha256      BYTEA NOT NULL,
-    actor_id    VARCHAR(64) NOT NULL,
-    created_at  TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (merchant_id, id)
+    id         UUID PRIMARY KEY,
+    account_id UUID NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    created_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX upload_age ON upload (created_at);
+CREATE INDEX upload_account ON upload (account_id);
