@@ -198,7 +198,7 @@ async def _replayed(info: Asked, merchant_id: UUID, import_id: UUID) -> Report:
 
 def import_id_of(caller: str, key: str) -> UUID:
     """The import that `caller` starts under an idempotency key: known beforehand, so it can be watched."""
-    return UUID(bytes=vault.fingerprint("import", f"{caller}\0{key}"), version=8)
+    return UUID(bytes=vault.fingerprint("import", f"{caller}\0{key}"))
 
 
 def _decode(text: str, prefix: str, name: str) -> UUID:

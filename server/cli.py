@@ -231,34 +231,25 @@ def buy(
         str | None, typer.Option(help="The platform to buy from; default the one that runs here.")
     ] = None,
     country: Annotated[
-        str | None, typer.Option(help="Look like a buyer from there, e.g. HK (development only).")
+        str | None,
+        typer.Option(
+            "--from", "--country", help="Look like a buyer from there, e.g. HK (development only)."
+        ),
     ] = None,
-    currency: Annotated[str | None, typer.Option(help="Pay in it, e.g. EUR.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Pay in it, e.g. JPY.")] = None,
     quantity: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     product: Annotated[
-        str | None, typer.Option(help="Words of the title; default the first one.")
+        str | None, typer.Option(help="Words of its title, e.g. scarce; default the first one.")
     ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="How to pay; default what the platform recommends.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="How to pay; default the sandbox.")] = None,
 ) -> None:
     """Buy something for real, over HTTP and WebSocket, and show each step, the goods and the money's way."""
+    from server import demo as buyer
+
     _adopt()
     target = url or _settings().public_url
-    from server import demo as purchase
-
-    raise typer.Exit(
-        _run(
-            purchase.buy(
-                target,
-                country=country,
-                currency=currency,
-                quantity=quantity,
-                product=product,
-                method=method,
-            )
-        )
-    )
+    wish = buyer.Wish(country, currency, quantity, product, method)
+    raise typer.Exit(_run(buyer.buy(target, wish)))
 
 
 def _configure(**options: Any) -> None:

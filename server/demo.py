@@ -151,20 +151,9 @@ class Steps:
         self.mark()
 
 
-async def buy(
-    url: str,
-    *,
-    country: str | None = None,
-    currency: str | None = None,
-    quantity: int = 1,
-    product: str | None = None,
-    method: str | None = None,
-    console: Console | None = None,
-) -> int:
+async def buy(url: str, wish: Wish | None = None, *, console: Console | None = None) -> int:
     """Buy from the platform at `url`; 0 when the goods came, 1 when they did not (the reason is printed)."""
-    wish = Wish(
-        country and country.upper(), currency and currency.upper(), quantity, product, method
-    )
+    wish = wish or Wish()
     out = console or Console(highlight=False)
     timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
     headers = {"X-Kami-From": wish.country} if wish.country else {}

@@ -21,7 +21,10 @@ _log = structlog.get_logger(__name__)
 
 
 def load() -> None:
-    """Register every task and loop of this build."""
+    """Register every task and loop of this build, anew when called again."""
+    registry.tasks.clear()
+    for loops in registry.loops.values():
+        loops.clear()
     sale.load()
     delivery.load()
     books.load()

@@ -39,6 +39,36 @@ class TaskUnknown(Exception):
     """No handler of that name: an older worker, or a wrong name."""
 
 
+class Marks:
+    """Kept promises that finish together are marked in one statement."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Promise, asyncio.Future[bool]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def kept(self, one: Promise) -> bool:
+        """Mark it done; false when the lease was lost meanwhile."""
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((one, done))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write())
+        return await done
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            try:
+                ours = await promises.keep_many([(one.id, one.fence) for one, _ in batch])
+            except Exception as error:  # each waiting handler hears of it
+                for _, done in batch:
+                    if not done.done():
+                        done.set_exception(error)
+                continue
+            for one, done in batch:
+                if not done.done():
+                    done.set_result(one.id in ours)
+
+
 @dataclass
 class Relay:
     """Leases as many due promises as there are free slots and hands each lot to `enqueue`.
@@ -54,6 +84,7 @@ class Relay:
     _due_at: dict[str, float] = field(default_factory=dict, init=False)
     _jobs: dict[str, dict[str, tuple[int, float]]] = field(init=False)
     _leased_at: float = field(default=0.0, init=False)
+    marks: Marks = field(default_factory=Marks, init=False)
 
     def __post_init__(self) -> None:
         self._jobs = {queue: {} for queue in self.queues}
@@ -147,7 +178,7 @@ async def keep(ctx: dict[str, Any], queue: str, leases: list[tuple[str, int]]) -
 
 async def _keep_one(relay: Relay, job_id: str, one: Promise) -> None:
     try:
-        wait_s = await _outcome(one)
+        wait_s = await _outcome(one, relay.marks)
     except asyncio.CancelledError:
         # The process ends: another one takes it now, not when the lease is over.
         await asyncio.shield(promises.wait(one.id, one.fence, in_s=0))
@@ -158,7 +189,7 @@ async def _keep_one(relay: Relay, job_id: str, one: Promise) -> None:
         relay.remind(one.queue, wait_s)
 
 
-async def _outcome(one: Promise) -> float | None:
+async def _outcome(one: Promise, marks: Marks) -> float | None:
     """Run the handler and write the end; the seconds until the next try, if there is one."""
     try:
         later = await _run(one)
@@ -171,7 +202,7 @@ async def _outcome(one: Promise) -> float | None:
     if later is not None:
         await promises.wait(one.id, one.fence, in_s=later.in_s)
         return later.in_s
-    if not await _marks.kept(one):
+    if not await marks.kept(one):
         _log.warning("promise.lease_lost", task=one.task, subject=str(one.subject_id))
     return None
 
@@ -203,39 +234,6 @@ async def _failed(one: Promise, error: Exception) -> float | None:
         return None
     log.warning("promise.failed", retry_in_s=round(in_s, 1), exc_info=error)
     return in_s
-
-
-class _Marks:
-    """Kept promises that finish together are marked in one statement."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[Promise, asyncio.Future[bool]]] = []
-        self._task: asyncio.Task[None] | None = None
-
-    async def kept(self, one: Promise) -> bool:
-        """Mark it done; false when the lease was lost meanwhile."""
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((one, done))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._write())
-        return await done
-
-    async def _write(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            try:
-                ours = await promises.keep_many([(one.id, one.fence) for one, _ in batch])
-            except Exception as error:  # each waiting handler hears of it
-                for _, done in batch:
-                    if not done.done():
-                        done.set_exception(error)
-                continue
-            for one, done in batch:
-                if not done.done():
-                    done.set_result(one.id in ours)
-
-
-_marks = _Marks()
 
 
 def _now() -> float:

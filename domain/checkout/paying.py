@@ -323,13 +323,16 @@ def _outcome(order_id: UUID, attempt: Attempt) -> Paying:
 
 
 async def check(attempt: Attempt) -> None:
-    """Ask the provider where a live attempt stands; what it says enters through the inbox like any word of it."""
-    said = await _bounded(
-        attempt.provider,
-        providers[attempt.provider].query(
-            account=attempt.provider_account, reference=ids.encode("pay", attempt.id)
-        ),
-    )
+    """Ask the provider where a live attempt stands; what it says enters through the inbox like any word of it.
+
+    A provider that never saw the attempt may see it yet: our call can still be on its way. The reference is
+    therefore closed there before anything here lets another attempt follow.
+    """
+    provider = providers[attempt.provider]
+    facts = {"account": attempt.provider_account, "reference": ids.encode("pay", attempt.id)}
+    said = await _bounded(attempt.provider, provider.query(**facts))
+    if said.state is ChargeState.FAILED:
+        said = await _bounded(attempt.provider, provider.void(**facts))
     await payments.put_answer(attempt, said)
 
 

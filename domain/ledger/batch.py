@@ -59,9 +59,9 @@ async def open_many(drafts: Sequence[JournalDraft], *, chain: int = 0) -> Opened
     opened = Opened({draft.id for draft in drafts}, set(), set(), {})
     if touched == len(drafts):
         return opened
-    asked = {draft.key: draft for draft in drafts}
     rows = await db.fetch(
-        "SELECT id, key, input_hash FROM ledger_journal WHERE key = ANY($1)", list(asked)
+        "SELECT id, key, input_hash FROM ledger_journal WHERE key = ANY($1)",
+        [draft.key for draft in drafts],
     )
     stored = {row["key"]: row for row in rows}
     for draft in drafts:

@@ -48,7 +48,7 @@ class Hold:
 
 
 class JournalDraft(NamedTuple):
-    """A journal to open; `input_hash` is 32 bytes of what `key` stands for, no `effective_at` means
+    """A journal to open under a fresh `id`; `input_hash` is 32 bytes of what `key` stands for, no `effective_at` means
     now.
     """
 

@@ -145,7 +145,13 @@ async def faults(*, at_rest: bool = True, but: tuple[str, ...] = ()) -> list[str
     `at_rest`: the workers have had their turn, so nothing may wait to be judged or fulfilled. `but` names laws
     (by the start of their name) that a journey breaks on purpose.
     """
-    laws = {**_KEYS, **_MONEY, "the books differ from the rows": _BOOKS, **_WORK, **(_REST if at_rest else {})}
+    laws = {
+        **_KEYS,
+        **_MONEY,
+        "the books differ from the rows": _BOOKS,
+        **_WORK,
+        **(_REST if at_rest else {}),
+    }
     found = await ledger.check()
     async with db.transaction():
         await db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from domain import checkout, ledger
-from domain.core import db
+from domain.core import db, ids
 from domain.core.money import Money
 from domain.ledger import AccountKey
+from domain.payments.ports import ChargeState
 from tests import make
 from tests.platform import Platform, running
+from tests.sandbox import charge_request
 
 
 @pytest.fixture
@@ -181,3 +183,27 @@ async def test_c07_07_a_callback_before_our_own_answer_is_matched(platform: Plat
 
     assert (order["status"], len(order["goods"])) == ("DELIVERED", 1)
     assert [one["status"] for one in order["payments"]] == ["CAPTURED"]
+
+
+async def test_e05_an_attempt_the_provider_never_saw_is_closed_there_before_here(
+    platform: Platform,
+) -> None:
+    of = await shop(50)
+    order = await make.order(of)
+    attempt = await make.attempt(order, reserve=False)
+    await db.execute(
+        "UPDATE payment_attempt SET state = 'unknown', next_check_at = clock_timestamp()"
+    )
+
+    assert await checkout.check_due() == 1
+    await platform.work()
+
+    assert await db.value("SELECT state FROM payment_attempt") == "voided"
+    reference = ids.encode("pay", attempt.id)
+    late = await platform.sandbox.adapter().charge(
+        charge_request(
+            "http://127.0.0.1:1", Money(1_050, "USD"), account="main", reference=reference
+        )
+    )
+    assert late.state in (ChargeState.VOIDED, ChargeState.FAILED, ChargeState.DECLINED)
+    assert await db.value("SELECT count(*) FROM capture") == 0

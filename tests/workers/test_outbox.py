@@ -1,0 +1,465 @@
+"""Promises are kept: once when all goes well, again when a worker dies, never by a stale copy."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from redis.exceptions import ConnectionError as RedisGone
+
+from domain.core import bell, promises, saga
+from domain.core import db as database
+from domain.core.errors import Conflict, Unavailable
+from domain.core.ids import uuid7
+from tests.workers.running import all_done, leases_end, owe, states, until_true, working
+from workers import main, outbox, queue, registry, sagas
+from workers.registry import Later
+
+SEEN: list[UUID] = []
+
+
+async def note(subject_id: UUID) -> None:
+    SEEN.append(subject_id)
+
+
+@pytest.fixture(autouse=True)
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, registry.Handler]]:
+    SEEN.clear()
+    mine: dict[str, registry.Handler] = {"note": note}
+    monkeypatch.setattr(outbox, "tasks", mine)
+    yield mine
+
+
+async def tries_of(subject_id: UUID) -> tuple[str, int, str | None]:
+    row = await database.row(
+        "SELECT state, tries, error FROM promise WHERE subject_id = $1", subject_id
+    )
+    assert row is not None
+    return row["state"], row["tries"], row["error"]
+
+
+async def test_a_promise_is_kept_once_and_written_down(db: None) -> None:
+    async with working("general", "risk"):
+        subjects = await owe("note", count=5)
+        subjects += await owe("note", queue="risk")
+        await all_done(6)
+
+    assert sorted(SEEN) == sorted(subjects)
+    assert await database.value("SELECT count(*) FROM promise WHERE tries <> 1") == 0
+
+
+async def test_a_queue_nobody_asked_for_is_left_alone(db: None) -> None:
+    async with working("general"):
+        await owe("note", queue="settlement")
+        await owe("note")
+        await until_true(lambda: asyncio.sleep(0, SEEN), "the one of ours")
+        await asyncio.sleep(0.1)
+
+    assert len(SEEN) == 1
+    assert (await states())["ready"] == 1
+
+
+async def test_a_promise_that_was_there_before_the_worker_is_found(db: None) -> None:
+    await owe("note", count=3)
+
+    async with working("general"):
+        await all_done(3)
+
+
+async def test_a_late_promise_starts_when_it_is_due(db: None) -> None:
+    subject_id = uuid7()
+    async with working("general"):
+        async with database.transaction():
+            await promises.promise("general", "note", subject_id, due_in_s=0.3)
+        await asyncio.sleep(0.1)
+        assert SEEN == []
+        await all_done(1)
+
+    early = await database.value("SELECT done_at < due_at FROM promise")
+    assert early is False
+
+
+async def test_later_waits_without_counting(db: None, tasks: dict[str, registry.Handler]) -> None:
+    async def thrice(subject_id: UUID) -> None:
+        SEEN.append(subject_id)
+        if len(SEEN) < 3:
+            raise Later(0.02)
+
+    tasks["thrice"] = thrice
+    async with working("general"):
+        (subject_id,) = await owe("thrice")
+        await all_done(1)
+
+    assert SEEN == [subject_id] * 3
+    assert await tries_of(subject_id) == ("done", 1, None)
+
+
+async def test_a_world_that_is_away_is_not_counted(
+    db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(subject_id: UUID) -> None:
+        SEEN.append(subject_id)
+        if len(SEEN) < 4:
+            raise Unavailable(what="bank")
+
+    monkeypatch.setattr(outbox, "AWAY_S", 0.02)
+    tasks["away"] = away
+    async with working("general"):
+        (subject_id,) = await owe("away")
+        await all_done(1)
+
+    assert len(SEEN) == 4
+    assert await tries_of(subject_id) == ("done", 1, None)
+
+
+async def test_k27_a_poison_message_dies_visibly_and_the_queue_moves(
+    db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def poison(subject_id: UUID) -> None:
+        SEEN.append(subject_id)
+        raise ValueError("bad\0 input")
+
+    monkeypatch.setattr(outbox, "BACKOFF_MAX_S", 0.01)
+    tasks["poison"] = poison
+    async with working("general"):
+        (dead,) = await owe("poison")
+        await owe("note", count=10)
+
+        async def is_over() -> bool:
+            return await states() == {"done": 10, "dead": 1}
+
+        await until_true(is_over, "the dead letter")
+
+    assert SEEN.count(dead) == promises.TRIES_MAX
+    assert await tries_of(dead) == ("dead", promises.TRIES_MAX, "ValueError: bad input")
+    promise_id = await database.value("SELECT id FROM promise WHERE state = 'dead'")
+    tasks["poison"] = note
+    assert await promises.revive(promise_id)
+    async with working("general"):
+        await all_done(11)
+
+
+@pytest.mark.parametrize("error", [Conflict(current="x"), ValueError("x"), TimeoutError()])
+async def test_a_failure_is_tried_again_later(
+    db: None, tasks: dict[str, registry.Handler], error: Exception
+) -> None:
+    async def fail(subject_id: UUID) -> None:
+        raise error
+
+    tasks["fail"] = fail
+    async with working("general"):
+        (subject_id,) = await owe("fail")
+
+        async def has_failed() -> bool:
+            return (await tries_of(subject_id))[2] is not None
+
+        await until_true(has_failed)
+
+    state, tries, words = await tries_of(subject_id)
+    assert (state, tries) == ("ready", 1)
+    assert words is not None
+    assert words.startswith(type(error).__name__)
+
+
+async def test_q10_an_unknown_task_waits_for_a_worker_that_knows_it(db: None) -> None:
+    async with working("general"):
+        (subject_id,) = await owe("tomorrow")
+
+        async def has_failed() -> bool:
+            return (await tries_of(subject_id))[2] == "TaskUnknown: tomorrow"
+
+        await until_true(has_failed)
+
+    assert (await tries_of(subject_id))[:2] == ("ready", 1)
+
+
+async def test_a_handler_that_hangs_is_cut(
+    db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(subject_id: UUID) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(outbox, "HANDLER_TIMEOUT_S", 0.05)
+    tasks["hang"] = hang
+    async with working("general"):
+        (subject_id,) = await owe("hang")
+
+        async def has_failed() -> bool:
+            return (await tries_of(subject_id))[2] == "TimeoutError: "
+
+        await until_true(has_failed)
+
+
+async def test_no_more_run_at_once_than_there_are_slots(
+    db: None, tasks: dict[str, registry.Handler]
+) -> None:
+    running = peak = 0
+
+    async def busy(subject_id: UUID) -> None:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.005)
+        running -= 1
+
+    tasks["busy"] = busy
+    async with working("settlement"):
+        await owe("busy", queue="settlement", count=100)
+        await all_done(100)
+
+    assert peak == outbox.SLOTS["settlement"]
+
+
+async def test_two_processes_share_a_queue_without_running_anything_twice(db: None) -> None:
+    async with working("general"), working("general"):
+        subjects = await owe("note", count=200)
+        await all_done(200)
+
+    assert sorted(SEEN) == sorted(subjects)
+
+
+async def test_k11_flushall_with_jobs_queued_loses_nothing(db: None) -> None:
+    async with working("general") as runners:
+        runners.workers["general"].allow_pick_jobs = False
+        subjects = await owe("note", count=4)
+
+        async def is_queued() -> bool:
+            return await states() == {"leased": 4}
+
+        await until_true(is_queued)
+        await bell.server().flushdb()
+        runners.workers["general"].allow_pick_jobs = True
+        await asyncio.sleep(0.1)
+        assert SEEN == []
+
+        await leases_end()
+        await bell.ring(bell.PROMISES)
+        await all_done(4)
+
+    assert sorted(SEEN) == sorted(subjects)
+
+
+async def test_a_lost_job_frees_its_slots_when_the_lease_is_over(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promises, "LEASE_S", 26)
+    monkeypatch.setitem(outbox.SLOTS, "general", 2)
+    async with working("general") as runners:
+        runners.workers["general"].allow_pick_jobs = False
+        await owe("note", count=5)
+
+        async def is_full() -> bool:
+            return (await states()).get("leased") == 2
+
+        await until_true(is_full)
+        await bell.server().flushdb()
+        runners.workers["general"].allow_pick_jobs = True
+        for jobs in runners.relay._jobs.values():
+            jobs.update({job_id: (count, 0.0) for job_id, (count, _) in jobs.items()})
+        await leases_end()
+        await bell.ring(bell.PROMISES)
+        await all_done(5)
+
+    assert len(SEEN) == 5
+
+
+async def test_k12_a_job_from_an_old_copy_of_redis_is_a_no_op(db: None) -> None:
+    redis = bell.server()
+    async with working("general") as runners:
+        worker = runners.workers["general"]
+        worker.allow_pick_jobs = False
+        await owe("note")
+
+        async def is_queued() -> bool:
+            return bool(await redis.zcard(queue.key("general")))
+
+        await until_true(is_queued)
+        copies = {key: await redis.dump(key) for key in await redis.keys("*")}
+        worker.allow_pick_jobs = True
+        worker.ring()
+        await all_done(1)
+        done_at = await database.value("SELECT done_at FROM promise")
+
+        for key, copy in copies.items():
+            assert copy is not None
+            await redis.restore(key, 0, copy, replace=True)
+        worker.ring()
+
+        async def is_gone() -> bool:
+            return not await redis.zcard(queue.key("general"))
+
+        await until_true(is_gone)
+
+    assert len(SEEN) == 1
+    assert await database.value("SELECT done_at FROM promise") == done_at
+
+
+async def test_k04_a_late_end_after_the_lease_was_lost_is_dropped(
+    db: None, tasks: dict[str, registry.Handler]
+) -> None:
+    go = asyncio.Event()
+
+    async def slow(subject_id: UUID) -> None:
+        SEEN.append(subject_id)
+        if len(SEEN) == 1:
+            await go.wait()
+            raise ValueError("the first one fails late")
+
+    tasks["slow"] = slow
+    async with working("general"):
+        (subject_id,) = await owe("slow")
+        await until_true(lambda: asyncio.sleep(0, SEEN))
+        await leases_end()
+        await bell.ring(bell.PROMISES)
+        await all_done(1)
+        go.set()
+        await asyncio.sleep(0.05)
+
+    assert SEEN == [subject_id] * 2
+    assert await tries_of(subject_id) == ("done", 2, None)
+
+
+async def test_redis_that_is_away_gives_the_promises_back(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await owe("note", count=3)
+    calls = 0
+
+    async def enqueue(queue_name: str, leased: list[promises.Promise]) -> str:
+        nonlocal calls
+        calls += 1
+        raise RedisGone("down")
+
+    relay = outbox.Relay(["general"], enqueue)
+
+    with pytest.raises(RedisGone):
+        await relay.turn()
+
+    assert calls == 1
+    assert await states() == {"ready": 3}
+    assert await database.value("SELECT max(tries) FROM promise") == 0
+
+
+async def test_h32_an_evil_pickle_in_redis_is_not_run(db: None, tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+            return (exec, (f"open({str(tmp_path / 'owned')!r}, 'w').close()", ""))
+
+    redis = bell.server()
+    job = pickle.dumps({"t": None, "f": "keep", "a": (Evil(),), "k": {}, "et": 0})
+    async with working("general") as runners:
+        await redis.set("arq:job:evil", job)
+        await redis.zadd(queue.key("general"), {"evil": 1})
+        runners.workers["general"].ring()
+
+        async def is_gone() -> bool:
+            return not await redis.exists("arq:job:evil")
+
+        await until_true(is_gone)
+        await owe("note")
+        await all_done(1)
+
+    assert not (tmp_path / "owned").exists()
+    assert runners.workers["general"].jobs_failed == 1
+
+
+async def test_q02_every_setting_of_every_worker_is_ours(db: None) -> None:
+    async with working(*registry.QUEUES) as runners:
+        assert list(runners.workers) == ["settlement", "risk", "delivery", "general"]
+        for name, worker in runners.workers.items():
+            assert worker.queue_name == f"kami:queue:{name}"
+            assert worker.job_serializer is queue.dump
+            assert worker.job_deserializer(b'{"a":1}') == {"a": 1}
+            assert worker.keep_result_s == 0
+            assert worker.keep_result_forever is False
+            assert worker.max_tries == 100
+            assert worker.max_jobs == outbox.SLOTS[name]
+            assert worker.job_timeout_s == 30
+            assert worker.in_progress_timeout_s == 40
+            assert worker.poll_delay_s == queue.POLL_S
+            assert worker.health_check_interval == 10
+            assert worker.timezone.utcoffset(None).total_seconds() == 0
+            assert worker.retry_jobs is True
+            assert worker.allow_abort_jobs is False
+            assert worker.cron_jobs == []
+            assert worker._handle_signals is False
+            assert worker.expires_extra_ms == queue.EXPIRES_MS
+            assert list(worker.functions) == ["keep"]
+        assert runners.pool.job_serializer is queue.dump
+        assert runners.pool.expires_extra_ms == queue.EXPIRES_MS
+    assert outbox.HANDLER_TIMEOUT_S < queue.JOB_TIMEOUT_S < promises.LEASE_S
+
+
+async def test_stopping_gives_a_running_promise_back_at_once(
+    db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def long(subject_id: UUID) -> None:
+        SEEN.append(subject_id)
+        await asyncio.sleep(20)
+
+    monkeypatch.setattr(queue, "STOP_S", 0.05)
+    tasks["long"] = long
+    async with working("general"):
+        (subject_id,) = await owe("long")
+        await until_true(lambda: asyncio.sleep(0, SEEN))
+
+    assert await tries_of(subject_id) == ("ready", 0, None)
+
+
+async def test_stopping_lets_a_short_one_finish(
+    db: None, tasks: dict[str, registry.Handler]
+) -> None:
+    async def short(subject_id: UUID) -> None:
+        SEEN.append(subject_id)
+        await asyncio.sleep(0.2)
+
+    tasks["short"] = short
+    async with working("general"):
+        (subject_id,) = await owe("short")
+        await until_true(lambda: asyncio.sleep(0, SEEN))
+
+    assert await tries_of(subject_id) == ("done", 1, None)
+
+
+async def test_sagas_run_on_promises_and_wait_without_counting(
+    db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    async def first(subject_id: UUID, facts: saga.Facts) -> None:
+        calls.append("first")
+        if len(calls) < 3:
+            raise saga.Retry(0.02)
+
+    async def second(subject_id: UUID, facts: saga.Facts) -> None:
+        calls.append("second")
+
+    monkeypatch.setattr(saga, "kinds", {})
+    saga.register("test", [saga.Step("first", first), saga.Step("second", second)], queue="risk")
+    tasks[saga.TASK] = sagas.advance
+    async with working("risk"):
+        async with database.transaction():
+            saga_id = await saga.start("test", uuid7())
+        await all_done(1)
+
+    assert calls == ["first", "first", "first", "second"]
+    assert await database.value("SELECT state FROM saga WHERE id = $1", saga_id) == "done"
+    await sagas.advance(saga_id)
+    assert len(calls) == 4
+
+
+def test_every_task_and_loop_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    main.load()
+    first = dict(registry.tasks), {name: len(one) for name, one in registry.loops.items()}
+
+    main.load()
+
+    assert saga.TASK in registry.tasks
+    assert first == (registry.tasks, {name: len(one) for name, one in registry.loops.items()})
+    names = [loop.name for one in registry.loops.values() for loop in one]
+    assert len(names) == len(set(names))
