@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
+import gc
 import json
 import pickle
 import resource
@@ -60,6 +61,9 @@ async def _run(dsn: str, lanes: list[int], record: str | None, *, timed: bool) -
     meter = Meter()
     if record or timed:
         meter.watch(keep_calls=bool(record))
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

@@ -57,7 +57,7 @@ class Edge(Generic[Row]):
     @property
     def cursor(self) -> str:
         """The signed position of this row; made when asked for."""
-        body = orjson.dumps(self.key)
+        body = orjson.dumps(self.key, default=str)  # the driver's UUID is no plain UUID to orjson
         return base64.urlsafe_b64encode(_mac(self.scope, body) + body).rstrip(b"=").decode()
 
 

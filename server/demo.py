@@ -191,9 +191,14 @@ async def _buy(client: Client, wish: Wish, steps: Steps) -> int:
     order = begun["order"]
     async with client.watch(WATCH, {"id": order["id"], "key": begun["accessKey"]}) as frames:
         steps.say("orderEvents", "subscribed over WebSocket")
+        coming = asyncio.ensure_future(_goods(frames, steps))
         clicked_s = time.perf_counter()
-        await _pay(client, wish, begun, steps)
-        goods = await _goods(frames, steps)
+        try:
+            await _pay(client, wish, begun, steps)
+            goods = await coming
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
     took_ms = (time.perf_counter() - clicked_s) * 1000
     steps.console.print(
         Panel("\n".join(goods), title="Your goods", title_align="left", expand=False, style="green")
@@ -267,7 +272,6 @@ async def _pay(client: Client, wish: Wish, begun: Mapping[str, Any], steps: Step
     if method is None:
         raise Stop("No way to pay takes this currency.\nTry another one with --currency.")
     payment = {"orderId": begun["order"]["id"], "accessKey": begun["accessKey"], "method": method}
-    steps.mark()
     paid = _result(await client.ask(PAY, {"input": payment, "key": uuid.uuid4().hex}), "pay")
     steps.say("pay", f"by {paid['method']['name']}: {paid['status'].lower().replace('_', ' ')}")
     url = (paid["nextAction"] or {}).get("url")

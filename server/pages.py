@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +39,9 @@ _TYPES = {
     "json": "application/json",
     "svg": "image/svg+xml",
 }
+_MARK = re.compile(r"\{\{(\w+)\}\}")
 _FOREVER = "public, max-age=31536000, immutable"
-_LOST = (OSError, DomainError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_LOST = (*db.LOST, DomainError, asyncpg.PostgresError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ async def _shop(request: Request) -> Response:
         return _missing(language, "shop")
     try:
         shop = await merchants.shop_by_handle(handle)
-    except (*_LOST, *db.LOST):
+    except _LOST:
         # The page says it in the visitor's words and tries again.
         return _page("shop", language, site().words[language]["shop.title"], status=503)
     if shop is None:
@@ -161,8 +163,7 @@ def _page(
     found, nonce = site(), secrets.token_urlsafe(16)
     words = found.words[language]
     facts = {"page": name, "languages": sorted(found.words), "documents": found.document_ids()}
-    html = found.page
-    for mark, value in {
+    values = {
         "language": escape(language),
         "title": escape(title),
         "robots": robots,
@@ -173,8 +174,9 @@ def _page(
         "missing": escape(words["missing.hint"]) if name == "missing" else "",
         # `<` could end the script element; JSON may write it as an escape.
         "facts": json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c"),
-    }.items():
-        html = html.replace("{{" + mark + "}}", value)
+    }
+    # One pass: a mark inside a shop's name stays text.
+    html = _MARK.sub(lambda mark: values[mark[1]], found.page)
     return HTMLResponse(html, status_code=status, headers=_headers(nonce, robots))
 
 

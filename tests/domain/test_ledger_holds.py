@@ -48,10 +48,10 @@ async def test_a_hold_lowers_available_and_nothing_else(db: None) -> None:
     assert await ledger.available(shop["merchant_available"]) == 40
     with pytest.raises(ledger.InsufficientFunds):
         await _hold(shop, 41)
+    # What is held for the transit account is not there yet.
+    early = [shop.transfer("merchant_in_transit", "bank_cash", 1)]
     with pytest.raises(ledger.InsufficientFunds):
-        # What is held for the transit account is not there yet.
-        legs = [shop.transfer("merchant_in_transit", "bank_cash", 1)]
-        await ledger.post("early", legs, kind="payout")
+        await ledger.post("early", early, kind="payout")
     assert await ledger.check() == []
 
 
@@ -131,9 +131,9 @@ async def test_the_same_key_holds_once_with_its_first_end(db: None) -> None:
     assert await ledger.available(shop["merchant_available"]) == 40
     with pytest.raises(ledger.KeyReused):
         await _hold(shop, 61, key="wallet:1")
+    # A posting is not a hold, even with the same legs.
+    legs = [shop.transfer("merchant_available", "merchant_in_transit", 60)]
     with pytest.raises(ledger.KeyReused):
-        # A posting is not a hold, even with the same legs.
-        legs = [shop.transfer("merchant_available", "merchant_in_transit", 60)]
         await ledger.post("wallet:1", legs, kind="payout")
 
 

@@ -83,11 +83,10 @@ class Model:
         after = {name: Account(**vars(account)) for name, account in self.accounts.items()}
         _count(after, moves, pending=pending)
         for name, one in after.items():
-            if name in FLOORED and one.credits_posted < one.debits_posted + one.debits_pending:
+            available = one.credits_posted - one.debits_posted - one.debits_pending
+            room = one.debits_posted - one.credits_posted - one.credits_pending
+            if (name in FLOORED and available < 0) or (name == "merchant_debt" and room < 0):
                 return False
-            if name == "merchant_debt":
-                if one.credits_posted + one.credits_pending > one.debits_posted:
-                    return False
         return True
 
     def take(self, moves: Moves, *, pending: bool = False, sign: int = 1) -> None:

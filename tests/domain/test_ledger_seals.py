@@ -53,7 +53,7 @@ async def test_the_seal_is_the_hash_of_the_documented_text(db: None) -> None:
     assert row is not None
 
     def micros(name: str) -> int:
-        return round(row[name].timestamp() * 1_000_000)
+        return int(round(row[name].timestamp() * 1_000_000))
 
     head = (
         f"{journal.id} {row['no']} {row['txid']} 0 6 sale:0 {row['input_hash'].hex()} 4 sale"
