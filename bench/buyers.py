@@ -79,7 +79,8 @@ class Buyer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._socket is not None and self._reader is not None
+        assert self._socket is not None
+        assert self._reader is not None
         self._reader.cancel()
         await self._socket.close()
 

@@ -162,7 +162,11 @@ def _page(
     """The shell with a fresh nonce. Nothing but our own files runs, and no other site may frame it."""
     found, nonce = site(), secrets.token_urlsafe(16)
     words = found.words[language]
-    facts = {"page": name, "languages": sorted(found.words), "documents": found.document_ids()}
+    facts = {
+        "version": found.version,
+        "languages": [one for one in i18n.LANGUAGES if one in found.words],
+        "documents": found.document_ids(),
+    }
     values = {
         "language": escape(language),
         "title": escape(title),

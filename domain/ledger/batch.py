@@ -99,6 +99,7 @@ async def lock(account_nos: Collection[int], lane: int = 0) -> dict[int, Balance
     A shared account gives the row of the lane, any other its only row.
     """
     known = await book.facts(account_nos)
+    assert len(known) == len(set(account_nos)), "an account number that does not exist"
     held = await lock_rows([(no, lane % known[no].shards) for no in known])
     return {no: balance for (no, _), balance in held.items()}
 

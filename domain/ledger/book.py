@@ -141,9 +141,7 @@ def _order(key: AccountKey) -> tuple[str, int, str, str]:
 
 
 async def facts(nos: Iterable[int]) -> dict[int, Facts]:
-    """Key and shards of numbered accounts. A number that does not exist is a bug (KeyError at the
-    caller).
-    """
+    """Key and shards of numbered accounts; a number that does not exist is left out."""
     _refresh()
     wanted = set(nos)
     found = {no: _facts[no] for no in wanted if no in _facts}

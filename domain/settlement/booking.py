@@ -44,9 +44,19 @@ def key_of(purpose: str, capture: Capture) -> AccountKey:
 
 
 @dataclass(slots=True)
-class _Rows:
-    """The rows of a set, column by column."""
+class _Purse:
+    """The accounts that captures of one merchant, provider account and currency touch, by purpose."""
 
+    plan: Plans
+    keys: dict[str, AccountKey] = field(default_factory=dict)
+    nos: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of a set, column by column; `debts` is what each debt account still owes as the set goes on."""
+
+    debts: dict[int, int]
     lines: TransferLines = field(default_factory=TransferLines)
     legs: list[tuple[UUID, str, int, int, UUID | None]] = field(default_factory=list)
     reserves: list[tuple[UUID, UUID, UUID, UUID, int, str, object]] = field(default_factory=list)
@@ -64,32 +74,29 @@ async def book(bookings: Sequence[Booking], *, lane: int) -> None:
     moving = [one for one in bookings if one.moves]
     if not moving:
         return
-    journals = [uuid7() for _ in moving]
-    opened = await ledger.open_many(
-        [_draft(journal, one) for journal, one in zip(journals, moving, strict=True)]
-    )
+    drafts = [_draft(one) for one in moving]
+    opened = await ledger.open_many(drafts)
     if opened.reused or opened.done:
         raise ledger.KeyReused(keys=sorted(opened.reused | opened.done))
     plans = await merchants.plans({one.capture.merchant_id for one in moving})
-    accounts = await ledger.accounts({key for one in moving for key in _keys(one, plans)})
+    purses, filled = _purses(moving, plans)
+    accounts = await ledger.accounts({key for purse in filled for key in purse.keys.values()})
+    for purse in filled:
+        purse.nos = {purpose: accounts[key] for purpose, key in purse.keys.items()}
     locked = await ledger.lock(list(accounts.values()), lane)
-    debts = {
-        key: max(0, -locked[no].available)
-        for key, no in accounts.items()
-        if key.purpose == "merchant_debt"
-    }
-    rows = _Rows()
-    for journal, one in zip(journals, moving, strict=True):
-        _post(one, journal, plans[one.capture.merchant_id], accounts, debts, rows)
+    owing = (no for key, no in accounts.items() if key.purpose == "merchant_debt")
+    rows = _Rows({no: max(0, -locked[no].available) for no in owing})
+    for draft, one, purse in zip(drafts, moving, purses, strict=True):
+        _post(one, draft.id, purse, rows)
     await ledger.write(rows.lines, lane=lane)
     await _store(rows)
 
 
-def _draft(journal: UUID, one: Booking) -> JournalDraft:
+def _draft(one: Booking) -> JournalDraft:
     capture = one.capture
     facts = f"{capture.id}:{capture.amount_minor}:{capture.ccy}:{one.keep_minor}"
     return JournalDraft(
-        id=journal,
+        id=uuid7(),
         key=f"{one.kind}:{capture.id}",
         input_hash=hashlib.sha256(facts.encode()).digest(),
         kind=one.kind,
@@ -98,102 +105,106 @@ def _draft(journal: UUID, one: Booking) -> JournalDraft:
     )
 
 
-def _keys(one: Booking, plans: dict[UUID, Plans]) -> list[AccountKey]:
+def _purses(
+    moving: Sequence[Booking], plans: dict[UUID, Plans]
+) -> tuple[list[_Purse], list[_Purse]]:
+    """The purse of each booking, and the few different ones, with a key for every account they may touch."""
+    found: dict[tuple[UUID, str, str, str], _Purse] = {}
+    purses = []
+    for one in moving:
+        capture = one.capture
+        place = (capture.merchant_id, capture.provider, capture.provider_account, capture.ccy)
+        purse = found.get(place)
+        if purse is None:
+            purse = found[place] = _Purse(plans[capture.merchant_id])
+        for purpose in _purposes(one, purse.plan):
+            if purpose not in purse.keys:
+                purse.keys[purpose] = key_of(purpose, capture)
+        purses.append(purse)
+    return purses, list(found.values())
+
+
+def _purposes(one: Booking, plan: Plans) -> list[str]:
     """Every account a booking may touch."""
     capture, purposes = one.capture, [one.capture.source_purpose]
     if capture.is_new:
         purposes += ["provider_clearing", "provider_fee"]
     if one.kind is BookingKind.SALE:
-        plan = plans[capture.merchant_id]
         purposes += ["platform_commission", "merchant_debt", _target(plan)]
         if plan.reserve_bps:
             purposes.append("merchant_reserved")
         if one.keep_minor < capture.kept_minor:
             purposes.append("suspense")
     else:
-        purposes.append("buyer_held" if one.kind is BookingKind.HELD else "suspense")
-    return [key_of(purpose, capture) for purpose in purposes]
+        purposes.append(_rest(one))
+    return purposes
+
+
+def _rest(one: Booking) -> str:
+    """Where money stays that pays nobody yet."""
+    return "buyer_held" if one.kind is BookingKind.HELD else "suspense"
 
 
 def _target(plan: Plans) -> str:
     return "merchant_available" if plan.speed is Speed.T0 else "merchant_pending"
 
 
-def _post(
-    one: Booking,
-    journal: UUID,
-    plan: Plans,
-    accounts: dict[AccountKey, int],
-    debts: dict[AccountKey, int],
-    rows: _Rows,
-) -> None:
+def _post(one: Booking, journal: UUID, purse: _Purse, rows: _Rows) -> None:
     """Add one booking's transfers and rows; debt shrinks as the set goes on."""
-    capture = one.capture
-    source = accounts[key_of(capture.source_purpose, capture)]
+    capture, nos = one.capture, purse.nos
+    source = nos[capture.source_purpose]
     capture.journal_id = journal
     if one.kind is BookingKind.SALE:
-        targets, minors = _split(one, plan, accounts, debts, rows)
-        sources = [source] * len(targets)
+        targets, minors = _split(one, purse, rows)
     else:
-        rest = "buyer_held" if one.kind is BookingKind.HELD else "suspense"
-        sources, targets, minors = [source], [accounts[key_of(rest, capture)]], [capture.kept_minor]
-        capture.source_purpose = rest
+        capture.source_purpose = _rest(one)
+        targets, minors = [nos[capture.source_purpose]], [capture.kept_minor]
+    sources = [source] * len(targets)
     cost = _provider_cost(capture) if capture.is_new else 0
     if cost:
-        sources.append(accounts[key_of("provider_fee", capture)])
-        targets.append(accounts[key_of("provider_clearing", capture)])
+        sources.append(nos["provider_fee"])
+        targets.append(nos["provider_clearing"])
         minors.append(cost)
-    for legs in zip(sources, targets, minors, strict=True):
-        rows.lines.add(journal, *legs, capture.ccy)
+    rows.lines.add_all(journal, sources, targets, minors, capture.ccy)
 
 
-def _split(
-    one: Booking,
-    plan: Plans,
-    accounts: dict[AccountKey, int],
-    debts: dict[AccountKey, int],
-    rows: _Rows,
-) -> tuple[list[int], list[int]]:
+def _split(one: Booking, purse: _Purse, rows: _Rows) -> tuple[list[int], list[int]]:
     """The accounts and parts of a sale, its legs and what waits noted in `rows`."""
-    capture = one.capture
+    capture, plan, nos = one.capture, purse.plan, purse.nos
     targets, minors = [], []
-    debt_key = key_of("merchant_debt", capture)
+    debt_no = nos["merchant_debt"]
     schedule = plan.schedule(capture.ccy)
-    terms = Terms(
-        commission_minor=plan.fee_minor(Money(one.keep_minor, capture.ccy)),
-        reserve_bps=plan.reserve_bps,
-    )
-    legs = rules.split(one.keep_minor, terms, Owed(debt_minor=debts[debt_key]))
-    debts[debt_key] -= legs.get(Leg.DEBT, 0)
+    commission = merchants.fee(Money(one.keep_minor, capture.ccy), schedule) if schedule else 0
+    terms = Terms(commission_minor=commission, reserve_bps=plan.reserve_bps)
+    legs = rules.split(one.keep_minor, terms, Owed(debt_minor=rows.debts[debt_no]))
+    rows.debts[debt_no] -= legs.get(Leg.DEBT, 0)
     if one.keep_minor < capture.kept_minor:
         legs[Leg.SURPLUS] = capture.kept_minor - one.keep_minor
     for leg, minor in legs.items():
-        purpose = _target(plan) if leg is Leg.MERCHANT else _SOURCE_OF_LEG[leg]
-        account = accounts[key_of(purpose, capture)]
+        account = nos[_target(plan) if leg is Leg.MERCHANT else _SOURCE_OF_LEG[leg]]
         targets.append(account)
         minors.append(minor)
         rule_id = schedule.id if schedule and leg is Leg.COMMISSION else None
         rows.legs.append((capture.id, leg, account, minor, rule_id))
+    _note_waiting(capture, plan, legs, rows)
+    return targets, minors
+
+
+def _note_waiting(capture: Capture, plan: Plans, legs: dict[Leg, int], rows: _Rows) -> None:
+    """The parts of a sale that the merchant gets later: the reserve, and what settles on another day."""
+    whose = (capture.id, capture.merchant_id)
     if Leg.RESERVE in legs:
         assert plan.reserve_plan_id is not None
         releases_on = capture.captured_at.date() + timedelta(days=plan.reserve_days)
+        # One reserve per capture: it goes by the capture's own id.
         rows.reserves.append(
-            (
-                uuid7(),
-                plan.reserve_plan_id,
-                capture.id,
-                capture.merchant_id,
-                legs[Leg.RESERVE],
-                capture.ccy,
-                releases_on,
-            )
+            (capture.id, plan.reserve_plan_id, *whose, legs[Leg.RESERVE], capture.ccy, releases_on)
         )
     if plan.speed is not Speed.T0 and Leg.MERCHANT in legs:
         day = rules.available_on(
             clock.now(), days=plan.days, cutoff_s=plan.cutoff_s, zone=plan.zone
         )
-        rows.items.append((capture.id, capture.merchant_id, legs[Leg.MERCHANT], capture.ccy, day))
-    return targets, minors
+        rows.items.append((*whose, legs[Leg.MERCHANT], capture.ccy, day))
 
 
 def _provider_cost(capture: Capture) -> int:

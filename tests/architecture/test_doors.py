@@ -24,7 +24,8 @@ LAYERS = ("schema", "resolvers", "workers", "server", "plugins")
 def test_a_door_says_what_it_is_and_what_it_offers(noun: str) -> None:
     door = importlib.import_module(f"domain.{noun}")
 
-    assert door.__doc__ and door.__doc__.strip().endswith(".")
+    assert door.__doc__
+    assert door.__doc__.strip().endswith(".")
     assert list(door.__all__) == sorted(door.__all__, key=_order), "sorted as ruff sorts __all__"
     assert [name for name in door.__all__ if not hasattr(door, name)] == []
 

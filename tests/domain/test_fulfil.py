@@ -201,7 +201,8 @@ async def test_e03_a_second_payment_goes_to_suspense_and_back() -> None:
     assert await posted(SUSPENSE) == 10_000
     assert await db.value("SELECT count(*) FROM card_key WHERE state = 'sold'") == 1
     view = await orders.view(order.id)
-    assert view is not None and view.order.payment_state == "overpaid"
+    assert view is not None
+    assert view.order.payment_state == "overpaid"
 
     await checkout.return_surplus(order.id)
 

@@ -97,6 +97,29 @@ async def test_state_moves_by_the_rules_only(db: None, change: str) -> None:
     assert await books() == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "debits_posted = debits_posted + 101",
+        "debits_pending = debits_pending + 101",
+        "credits_pending = credits_pending - 11",
+        "debits_posted = debits_posted - 101",
+    ],
+)
+async def test_l03_the_table_is_the_last_guard_of_floors_and_counters(
+    db: None, change: str
+) -> None:
+    await _some_books()
+    before = await books()
+
+    with pytest.raises((asyncpg.CheckViolationError, asyncpg.RestrictViolationError)):
+        await core_db.execute(
+            f"UPDATE ledger_balance SET version = version + 1, {change} WHERE floor_minor = 0"
+        )
+
+    assert await books() == before
+
+
 async def test_a_reopened_account_is_refused(db: None) -> None:
     shop = Shop()
     await ledger.accounts([shop["wallet"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import datetime
 
 import pytest
 
@@ -53,7 +54,8 @@ async def test_the_seal_is_the_hash_of_the_documented_text(db: None) -> None:
     assert row is not None
 
     def micros(name: str) -> int:
-        return int(round(row[name].timestamp() * 1_000_000))
+        at: datetime = row[name]
+        return round(at.timestamp() * 1_000_000)
 
     head = (
         f"{journal.id} {row['no']} {row['txid']} 0 6 sale:0 {row['input_hash'].hex()} 4 sale"

@@ -114,8 +114,7 @@ def script() -> Iterator[Script]:
 @pytest.fixture
 async def saga_id(db: None, script: Script) -> UUID:
     async with database.transaction():
-        started = await saga.start("test", uuid7(), total="19.90")
-    return started
+        return await saga.start("test", uuid7(), total="19.90")
 
 
 async def time_passes() -> None:

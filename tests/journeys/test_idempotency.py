@@ -114,7 +114,8 @@ async def test_c12_the_same_key_of_another_caller_is_independent(platform: Platf
     theirs = await platform.ask(START, variables, address="198.51.100.9")
 
     orders = {one["data"]["startCheckout"]["order"]["id"] for one in (mine, theirs)}
-    assert len(orders) == 2 and await count("orders") == 2
+    assert len(orders) == 2
+    assert await count("orders") == 2
 
 
 async def test_c13_the_same_pay_after_delivery_gives_the_first_answer(platform: Platform) -> None:
@@ -130,7 +131,8 @@ async def test_c13_the_same_pay_after_delivery_gives_the_first_answer(platform: 
 
     assert again["data"] == first["data"]
     assert again["extensions"]["idempotency"] == {"replayed": True}
-    assert await count("payment_attempt") == 1 and await count("capture") == 1
+    assert await count("payment_attempt") == 1
+    assert await count("capture") == 1
 
 
 async def test_c13_the_same_pay_of_an_unclear_attempt_is_answered_and_charges_once(
@@ -158,7 +160,8 @@ async def test_c13_the_same_start_finds_its_order_when_the_shelf_is_empty_by_now
     again = await platform.start(of, key="one-cart")
     other = await platform.start(of, key="other-cart")
 
-    assert again["__typename"] == "Checkout" and again["order"]["id"] == first["order"]["id"]
+    assert again["__typename"] == "Checkout"
+    assert again["order"]["id"] == first["order"]["id"]
     assert other["code"] == "OUT_OF_STOCK"
     assert await count("orders") == 1
 
@@ -206,11 +209,13 @@ async def test_c16_double_click_and_two_tabs_make_one_attempt(platform: Platform
 
     won = {one["id"] for one in tabs if one["__typename"] == "Payment"}
     lost = {one["code"] for one in tabs if one["__typename"] != "Payment"}
-    assert won == {later["id"]} and lost <= {"ORDER_STATE_CONFLICT"}
+    assert won == {later["id"]}
+    assert lost <= {"ORDER_STATE_CONFLICT"}
     assert await count("payment_attempt") == 1
     assert await count("card_key WHERE state = 'reserved'") == 1
     await deliver(platform, later["id"])
-    assert await count("capture") == 1 and await count("card_key WHERE state = 'sold'") == 1
+    assert await count("capture") == 1
+    assert await count("card_key WHERE state = 'sold'") == 1
 
 
 async def test_out_of_stock_at_pay_is_said_again_under_the_same_key(platform: Platform) -> None:
@@ -247,7 +252,8 @@ async def test_j06_money_moves_only_under_a_good_key(platform: Platform) -> None
 
     assert missing["errors"][0]["extensions"]["code"] == "IDEMPOTENCY_KEY_REQUIRED"
     assert {one["errors"][0]["extensions"]["code"] for one in bad} == {"BAD_USER_INPUT"}
-    assert await count("orders") == 0 and await count("idempotency") == 0
+    assert await count("orders") == 0
+    assert await count("idempotency") == 0
 
 
 @pytest.mark.parametrize("quantity", [0, -3, 2**31, 1.5])
@@ -311,4 +317,5 @@ async def test_j08_a_wrong_access_key_and_a_random_order_are_told_alike(platform
         ("NOT_FOUND", refusals[0]["message"])
     }
     assert reads == [None, None, None]
-    assert await count("payment_attempt") == 0 and await ledger.check() == []
+    assert await count("payment_attempt") == 0
+    assert await ledger.check() == []

@@ -44,7 +44,7 @@ async def buy(platform: Platform, cents: int, *, words: int) -> tuple[make.Shop,
 
 
 async def test_anything_else_is_delivered(platform: Platform) -> None:
-    of, order_id, access_key = await buy(platform, 50, words=1)
+    _of, order_id, access_key = await buy(platform, 50, words=1)
     order = await platform.order(order_id, access_key)
 
     assert (order["status"], order["paymentState"]) == ("DELIVERED", "FULLY_CHARGED")
@@ -65,7 +65,8 @@ async def test_01_declines_and_another_attempt_may_follow(platform: Platform) ->
     assert (order["status"], order["paymentState"]) == ("AWAITING_PAYMENT", "NOT_CHARGED")
     assert [one["status"] for one in order["payments"]] == ["DECLINED"]
     assert (order["goods"], order["fundsFlow"]) == ([], [])
-    assert await sold() == 0 and await db.value("SELECT count(*) FROM ledger_journal") == 0
+    assert await sold() == 0
+    assert await db.value("SELECT count(*) FROM ledger_journal") == 0
     assert (await platform.pay(order_id, access_key))["__typename"] == "Payment"
 
 

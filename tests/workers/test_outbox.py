@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
-from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,24 +16,25 @@ from redis.exceptions import ConnectionError as RedisGone
 from domain.core import bell, promises, saga
 from domain.core import db as database
 from domain.core.errors import Conflict, Unavailable
+from domain.core.heartbeat import QUEUES
 from domain.core.ids import uuid7
 from tests.workers.running import all_done, leases_end, owe, states, until_true, working
 from workers import main, outbox, queue, registry, sagas
 from workers.registry import Later
 
-SEEN: list[UUID] = []
+seen: list[UUID] = []
 
 
 async def note(subject_id: UUID) -> None:
-    SEEN.append(subject_id)
+    seen.append(subject_id)
 
 
 @pytest.fixture(autouse=True)
-def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, registry.Handler]]:
-    SEEN.clear()
+def tasks(monkeypatch: pytest.MonkeyPatch) -> dict[str, registry.Handler]:
+    seen.clear()
     mine: dict[str, registry.Handler] = {"note": note}
     monkeypatch.setattr(outbox, "tasks", mine)
-    yield mine
+    return mine
 
 
 async def tries_of(subject_id: UUID) -> tuple[str, int, str | None]:
@@ -49,7 +51,7 @@ async def test_a_promise_is_kept_once_and_written_down(db: None) -> None:
         subjects += await owe("note", queue="risk")
         await all_done(6)
 
-    assert sorted(SEEN) == sorted(subjects)
+    assert sorted(seen) == sorted(subjects)
     assert await database.value("SELECT count(*) FROM promise WHERE tries <> 1") == 0
 
 
@@ -57,10 +59,10 @@ async def test_a_queue_nobody_asked_for_is_left_alone(db: None) -> None:
     async with working("general"):
         await owe("note", queue="settlement")
         await owe("note")
-        await until_true(lambda: asyncio.sleep(0, SEEN), "the one of ours")
+        await until_true(lambda: asyncio.sleep(0, seen), "the one of ours")
         await asyncio.sleep(0.1)
 
-    assert len(SEEN) == 1
+    assert len(seen) == 1
     assert (await states())["ready"] == 1
 
 
@@ -77,7 +79,7 @@ async def test_a_late_promise_starts_when_it_is_due(db: None) -> None:
         async with database.transaction():
             await promises.promise("general", "note", subject_id, due_in_s=0.3)
         await asyncio.sleep(0.1)
-        assert SEEN == []
+        assert seen == []
         await all_done(1)
 
     early = await database.value("SELECT done_at < due_at FROM promise")
@@ -86,8 +88,8 @@ async def test_a_late_promise_starts_when_it_is_due(db: None) -> None:
 
 async def test_later_waits_without_counting(db: None, tasks: dict[str, registry.Handler]) -> None:
     async def thrice(subject_id: UUID) -> None:
-        SEEN.append(subject_id)
-        if len(SEEN) < 3:
+        seen.append(subject_id)
+        if len(seen) < 3:
             raise Later(0.02)
 
     tasks["thrice"] = thrice
@@ -95,7 +97,7 @@ async def test_later_waits_without_counting(db: None, tasks: dict[str, registry.
         (subject_id,) = await owe("thrice")
         await all_done(1)
 
-    assert SEEN == [subject_id] * 3
+    assert seen == [subject_id] * 3
     assert await tries_of(subject_id) == ("done", 1, None)
 
 
@@ -103,8 +105,8 @@ async def test_a_world_that_is_away_is_not_counted(
     db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(subject_id: UUID) -> None:
-        SEEN.append(subject_id)
-        if len(SEEN) < 4:
+        seen.append(subject_id)
+        if len(seen) < 4:
             raise Unavailable(what="bank")
 
     monkeypatch.setattr(outbox, "AWAY_S", 0.02)
@@ -113,7 +115,7 @@ async def test_a_world_that_is_away_is_not_counted(
         (subject_id,) = await owe("away")
         await all_done(1)
 
-    assert len(SEEN) == 4
+    assert len(seen) == 4
     assert await tries_of(subject_id) == ("done", 1, None)
 
 
@@ -121,7 +123,7 @@ async def test_k27_a_poison_message_dies_visibly_and_the_queue_moves(
     db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def poison(subject_id: UUID) -> None:
-        SEEN.append(subject_id)
+        seen.append(subject_id)
         raise ValueError("bad\0 input")
 
     monkeypatch.setattr(outbox, "BACKOFF_MAX_S", 0.01)
@@ -135,7 +137,7 @@ async def test_k27_a_poison_message_dies_visibly_and_the_queue_moves(
 
         await until_true(is_over, "the dead letter")
 
-    assert SEEN.count(dead) == promises.TRIES_MAX
+    assert seen.count(dead) == promises.TRIES_MAX
     assert await tries_of(dead) == ("dead", promises.TRIES_MAX, "ValueError: bad input")
     promise_id = await database.value("SELECT id FROM promise WHERE state = 'dead'")
     tasks["poison"] = note
@@ -220,7 +222,7 @@ async def test_two_processes_share_a_queue_without_running_anything_twice(db: No
         subjects = await owe("note", count=200)
         await all_done(200)
 
-    assert sorted(SEEN) == sorted(subjects)
+    assert sorted(seen) == sorted(subjects)
 
 
 async def test_k11_flushall_with_jobs_queued_loses_nothing(db: None) -> None:
@@ -235,13 +237,13 @@ async def test_k11_flushall_with_jobs_queued_loses_nothing(db: None) -> None:
         await bell.server().flushdb()
         runners.workers["general"].allow_pick_jobs = True
         await asyncio.sleep(0.1)
-        assert SEEN == []
+        assert seen == []
 
         await leases_end()
         await bell.ring(bell.PROMISES)
         await all_done(4)
 
-    assert sorted(SEEN) == sorted(subjects)
+    assert sorted(seen) == sorted(subjects)
 
 
 async def test_a_lost_job_frees_its_slots_when_the_lease_is_over(
@@ -265,7 +267,7 @@ async def test_a_lost_job_frees_its_slots_when_the_lease_is_over(
         await bell.ring(bell.PROMISES)
         await all_done(5)
 
-    assert len(SEEN) == 5
+    assert len(seen) == 5
 
 
 async def test_k12_a_job_from_an_old_copy_of_redis_is_a_no_op(db: None) -> None:
@@ -295,7 +297,7 @@ async def test_k12_a_job_from_an_old_copy_of_redis_is_a_no_op(db: None) -> None:
 
         await until_true(is_gone)
 
-    assert len(SEEN) == 1
+    assert len(seen) == 1
     assert await database.value("SELECT done_at FROM promise") == done_at
 
 
@@ -305,22 +307,22 @@ async def test_k04_a_late_end_after_the_lease_was_lost_is_dropped(
     go = asyncio.Event()
 
     async def slow(subject_id: UUID) -> None:
-        SEEN.append(subject_id)
-        if len(SEEN) == 1:
+        seen.append(subject_id)
+        if len(seen) == 1:
             await go.wait()
             raise ValueError("the first one fails late")
 
     tasks["slow"] = slow
     async with working("general"):
         (subject_id,) = await owe("slow")
-        await until_true(lambda: asyncio.sleep(0, SEEN))
+        await until_true(lambda: asyncio.sleep(0, seen))
         await leases_end()
         await bell.ring(bell.PROMISES)
         await all_done(1)
         go.set()
         await asyncio.sleep(0.05)
 
-    assert SEEN == [subject_id] * 2
+    assert seen == [subject_id] * 2
     assert await tries_of(subject_id) == ("done", 2, None)
 
 
@@ -369,12 +371,12 @@ async def test_h32_an_evil_pickle_in_redis_is_not_run(db: None, tmp_path: Path) 
 
 
 async def test_q02_every_setting_of_every_worker_is_ours(db: None) -> None:
-    async with working(*registry.QUEUES) as runners:
+    async with working(*QUEUES) as runners:
         assert list(runners.workers) == ["settlement", "risk", "delivery", "general"]
         for name, worker in runners.workers.items():
             assert worker.queue_name == f"kami:queue:{name}"
             assert worker.job_serializer is queue.dump
-            assert worker.job_deserializer(b'{"a":1}') == {"a": 1}
+            assert worker.job_deserializer is json.loads
             assert worker.keep_result_s == 0
             assert worker.keep_result_forever is False
             assert worker.max_tries == 100
@@ -383,7 +385,7 @@ async def test_q02_every_setting_of_every_worker_is_ours(db: None) -> None:
             assert worker.in_progress_timeout_s == 40
             assert worker.poll_delay_s == queue.POLL_S
             assert worker.health_check_interval == 10
-            assert worker.timezone.utcoffset(None).total_seconds() == 0
+            assert worker.timezone is UTC
             assert worker.retry_jobs is True
             assert worker.allow_abort_jobs is False
             assert worker.cron_jobs == []
@@ -399,14 +401,14 @@ async def test_stopping_gives_a_running_promise_back_at_once(
     db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def long(subject_id: UUID) -> None:
-        SEEN.append(subject_id)
+        seen.append(subject_id)
         await asyncio.sleep(20)
 
     monkeypatch.setattr(queue, "STOP_S", 0.05)
     tasks["long"] = long
     async with working("general"):
         (subject_id,) = await owe("long")
-        await until_true(lambda: asyncio.sleep(0, SEEN))
+        await until_true(lambda: asyncio.sleep(0, seen))
 
     assert await tries_of(subject_id) == ("ready", 0, None)
 
@@ -415,13 +417,13 @@ async def test_stopping_lets_a_short_one_finish(
     db: None, tasks: dict[str, registry.Handler]
 ) -> None:
     async def short(subject_id: UUID) -> None:
-        SEEN.append(subject_id)
+        seen.append(subject_id)
         await asyncio.sleep(0.2)
 
     tasks["short"] = short
     async with working("general"):
         (subject_id,) = await owe("short")
-        await until_true(lambda: asyncio.sleep(0, SEEN))
+        await until_true(lambda: asyncio.sleep(0, seen))
 
     assert await tries_of(subject_id) == ("done", 1, None)
 

@@ -1,0 +1,145 @@
+"""Many buyers, few keys, and processes that die meanwhile: nobody is sold what somebody else has (CASES D01, K)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from domain.core import bell
+from domain.core import db as core
+from tests import make
+from tests.journeys import checker
+from tests.journeys.shoppers import Shoppers, Trip, at_rest, owners, shoppers
+from tests.live import LiveServer
+
+BUYERS = 200
+KEYS = 20
+REFUSED = {"OUT_OF_STOCK"}
+
+
+@pytest.fixture
+async def crowd(live_server: LiveServer) -> AsyncIterator[Shoppers]:
+    async with shoppers(live_server) as found:
+        yield found
+
+
+async def goods_of(crowd: Shoppers, trips: list[Trip]) -> list[str]:
+    """What every buyer with an order finds on the order's page."""
+    orders = await asyncio.gather(
+        *(crowd.order(trip.order_id, trip.access_key) for trip in trips if trip.order_id)
+    )
+    return [good["content"] for order in orders for good in order["goods"] if not good["revoked"]]
+
+
+async def test_d01_two_hundred_buyers_and_twenty_keys(
+    live_server: LiveServer, live_db: None, crowd: Shoppers
+) -> None:
+    of = await make.shop(keys=KEYS)
+
+    trips = await asyncio.gather(*(crowd.buy(of) for _ in range(BUYERS)))
+    await at_rest(of)
+
+    told = Counter(trip.outcome for trip in trips)
+    goods = await goods_of(crowd, trips)
+    assert told.keys() - REFUSED == {"REQUIRES_ACTION"} or told.keys() - REFUSED == set(), told
+    assert told["REQUIRES_ACTION"] == KEYS, told
+    assert told["OUT_OF_STOCK"] == BUYERS - KEYS
+    assert len(goods) == len(set(goods)) == KEYS
+    assert set((await owners(of)).values()) == {1}
+    assert await core.value("SELECT count(*) FROM capture WHERE merchant_id = $1", of.merchant_id) == KEYS
+    assert crowd.errors == []
+    assert await checker.faults() == []
+
+
+async def test_d01_an_order_of_five_with_four_left_takes_none(
+    live_server: LiveServer, live_db: None, crowd: Shoppers
+) -> None:
+    of = await make.shop(keys=4)
+
+    refused = await crowd.buy(of, quantity=5)
+    trips = await asyncio.gather(*(crowd.buy(of, quantity=3) for _ in range(4)))
+    await at_rest(of)
+
+    assert refused.outcome == "OUT_OF_STOCK"
+    assert sorted(trip.outcome for trip in trips) == ["OUT_OF_STOCK"] * 3 + ["REQUIRES_ACTION"]
+    assert list((await owners(of)).values()) == [3]
+    open_keys = "SELECT count(*) FROM card_key WHERE merchant_id = $1 AND open"
+    assert await core.value(open_keys, of.merchant_id) == 1
+    assert await checker.faults() == []
+
+
+async def test_k01_k02_k11_k12_c13_a_storm_of_kills_and_flushes(
+    own_live_server: Callable[..., LiveServer],
+) -> None:
+    seed = secrets.randbelow(1_000_000)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    live = own_live_server(KAMI_SANDBOX_AUTOCONFIRM_MS="150")
+    await core.open(live.database_url, minsize=1, maxsize=4)
+    bell.open(live.redis_url)
+    try:
+        of = await make.shop(keys=KEYS)
+        async with shoppers(live) as crowd:
+            trips, done = await _storm(live, crowd, of, chance)
+            await at_rest(of)
+            await _judge(crowd, of, trips)
+        assert done["kill"] >= 4 and done["flush"] >= 2, done
+    finally:
+        await bell.close()
+        await core.close()
+
+
+async def _storm(
+    live: LiveServer, crowd: Shoppers, of: make.Shop, chance: random.Random
+) -> tuple[list[Trip], Counter[str]]:
+    """Buyers come over six seconds while processes are killed and the queue server forgets everything."""
+    done: Counter[str] = Counter()
+
+    async def come(delay_s: float) -> Trip:
+        await asyncio.sleep(delay_s)
+        return await crowd.buy(of)
+
+    async def harm() -> None:
+        plan = ["api-1", "worker", "flush", "api-2", "valkey", "worker", "flush", "api-1"]
+        chance.shuffle(plan)
+        for what in plan:
+            await asyncio.sleep(chance.uniform(0.2, 1.2))
+            if what == "flush":
+                await bell.server().flushall()
+                done["flush"] += 1
+            elif await asyncio.to_thread(_kill, live, what):
+                done["kill"] += 1
+
+    delays = [chance.uniform(0, 6) for _ in range(BUYERS)]
+    _, *trips = await asyncio.gather(harm(), *(come(delay_s) for delay_s in delays))
+    return list(trips), done
+
+
+def _kill(live: LiveServer, name: str) -> bool:
+    if name not in live.pids():  # on its way back from the last time
+        return False
+    live.kill(name)
+    return True
+
+
+async def _judge(crowd: Shoppers, of: make.Shop, trips: list[Trip]) -> None:
+    orders = await asyncio.gather(
+        *(crowd.order(trip.order_id, trip.access_key) for trip in trips if trip.order_id)
+    )
+    ends = Counter(order["status"] for order in orders)
+    goods = [good["content"] for order in orders for good in order["goods"] if not good["revoked"]]
+    print(f"{ends} told {Counter(trip.outcome for trip in trips)} waited out {Counter(crowd.errors)}")
+    assert len(trips) == BUYERS
+    assert set(ends) <= {"DELIVERED", "REFUNDED", "AWAITING_PAYMENT", "SHORT", "HELD"}, ends
+    assert len(goods) == len(set(goods)) == ends["DELIVERED"] == sum((await owners(of)).values())
+    assert len(goods) <= KEYS
+    # Whoever was never charged owes nothing and holds nothing; whoever was has goods or the money in view.
+    for order in orders:
+        if order["status"] == "AWAITING_PAYMENT":
+            assert order["paymentState"] == "NOT_CHARGED", order
+    assert await checker.faults() == []
