@@ -43,13 +43,18 @@ async def stands(per_lane: int) -> list[Stand]:
 
 async def _stand(number: int) -> Stand:
     merchant_id = await merchants.open_merchant(
-        f"Bench {number}", base_ccy=PRICE.currency, country="HK", contact_email=f"m{number}@example.com"
+        f"Bench {number}",
+        base_ccy=PRICE.currency,
+        country="HK",
+        contact_email=f"m{number}@example.com",
     )
     shop_id = await merchants.open_shop(merchant_id, f"bench-{number}", {"en": f"Bench {number}"})
     await merchants.set_fee(FeeTerms(pct_bps=600, scope=Scope.MERCHANT, merchant_id=merchant_id))
     speed = Speed.T1 if number % 2 else Speed.T0
     await merchants.set_settlement(merchant_id, speed, days=1 if speed is Speed.T1 else 0)
-    await merchants.set_reserve(merchant_id, ReserveKind.ROLLING, pct_bps=500, days=30, reason="bench")
+    await merchants.set_reserve(
+        merchant_id, ReserveKind.ROLLING, pct_bps=500, days=30, reason="bench"
+    )
     product_id = await catalogue.add_product(merchant_id, shop_id, {"en": Text("Game card")})
     variant_id = await catalogue.add_variant(
         merchant_id,
@@ -60,7 +65,9 @@ async def _stand(number: int) -> Stand:
         limits=Limits(max_quantity=5_000),
     )
     lot_no = await db.value(
-        "INSERT INTO stock_lot (merchant_id, variant_id) VALUES ($1, $2) RETURNING no", merchant_id, variant_id
+        "INSERT INTO stock_lot (merchant_id, variant_id) VALUES ($1, $2) RETURNING no",
+        merchant_id,
+        variant_id,
     )
     return Stand(merchant_id, shop_id, variant_id, lane(merchant_id), lot_no)
 

@@ -55,9 +55,16 @@ async def engine(on: Ground, dsn: str, workers: list[list[int]], *more: str) -> 
     """Start one worker process per list of lanes, let them go together, wait until nothing waits."""
     processes = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.lanes", dsn, *(str(lane) for lane in lanes), *more,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "bench.lanes",
+            dsn,
+            *(str(lane) for lane in lanes),
+            *more,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 24,
+        )
         for lanes in workers
     ]
     for process in processes:
@@ -118,7 +125,9 @@ async def verify(dsn: str, expected: int) -> None:
             " (SELECT count(*) FROM stock_hold) AS holds"
         )
         assert counted is not None
-        assert dict(counted) == {**dict.fromkeys(counted.keys(), expected), "holds": 0}, dict(counted)
+        assert dict(counted) == {**dict.fromkeys(counted.keys(), expected), "holds": 0}, dict(
+            counted
+        )
         faults = await ledger.check()
         assert faults == [], faults[:5]
     finally:
@@ -170,16 +179,24 @@ async def measure(count: int, rounds: int, report: Report, on: Ground) -> None:
 
 
 def _tell(
-    report: Report, one: list[Round], two: list[Round], floors: list[replay.Floor], statements: float
+    report: Report,
+    one: list[Round],
+    two: list[Round],
+    floors: list[replay.Floor],
+    statements: float,
 ) -> None:
     floor = statistics.median(one[0].orders / floor.took_s for floor in floors)
     rate = statistics.median(found.rate for found in one)
     rate_two = statistics.median(found.rate for found in two)
     report.add("orders/s, one process", rate, "orders/s", goal=12_000, accepted=5_000, is_rate=True)
-    report.add("orders/s, two processes", rate_two, "orders/s", goal=12_000, accepted=5_000, is_rate=True)
+    report.add(
+        "orders/s, two processes", rate_two, "orders/s", goal=12_000, accepted=5_000, is_rate=True
+    )
     report.add("floor: pgbench, same statements", floor, "orders/s")
     report.add("ratio to the floor, one process", rate / floor, "", accepted=0.7, is_rate=True)
-    report.add("ratio to the floor, two processes", rate_two / floor, "", accepted=0.7, is_rate=True)
+    report.add(
+        "ratio to the floor, two processes", rate_two / floor, "", accepted=0.7, is_rate=True
+    )
     for name, found in (("one process", one), ("two processes", two)):
         python = statistics.median(run.cpu_ms(run.python_cpu_s) for run in found)
         postgres = statistics.median(run.cpu_ms(run.postgres_cpu_s) for run in found)
@@ -188,7 +205,10 @@ def _tell(
     floor_cpu = statistics.median(run.postgres_cpu_s for run in floors) * 1000 / one[0].orders
     report.add("CPU of PostgreSQL per order, floor", floor_cpu, "ms")
     report.add("statements per set (BEGIN, COMMIT apart)", statements, "")
-    rounds = [f"{a.rate:,.0f} / {b.rate:,.0f} / {a.orders / c.took_s:,.0f}" for a, b, c in zip(one, two, floors, strict=True)]
+    rounds = [
+        f"{a.rate:,.0f} / {b.rate:,.0f} / {a.orders / c.took_s:,.0f}"
+        for a, b, c in zip(one, two, floors, strict=True)
+    ]
     report.notes.append("Rounds (one process / two / floor, orders/s): " + " · ".join(rounds))
 
 
@@ -196,7 +216,9 @@ def _where(report: Report, noted: Round, sets: int) -> None:
     """Round trips by statement, one lane at a time: the server's time per set of 200."""
     report.notes.append("Round trip per set, lanes one after the other:")
     for sql, seconds in sorted(noted.statements.items(), key=lambda item: -sum(item[1])):
-        report.notes.append(f"  {sum(seconds) * 1000 / sets:6.2f} ms  {len(seconds) / sets:4.1f}×  {sql}")
+        report.notes.append(
+            f"  {sum(seconds) * 1000 / sets:6.2f} ms  {len(seconds) / sets:4.1f}×  {sql}"
+        )
 
 
 async def _alone(on: Ground, report: Report) -> None:

@@ -50,7 +50,9 @@ class Meter:
             try:
                 return await self._call(name, sql, args)
             finally:
-                self.seconds.setdefault(" ".join(sql.split())[:70], []).append(time.perf_counter() - started)
+                self.seconds.setdefault(" ".join(sql.split())[:70], []).append(
+                    time.perf_counter() - started
+                )
 
         db._call = timed  # type: ignore[assignment]
 

@@ -61,7 +61,9 @@ def _matching(calls: list[Call], common: tuple[str, ...]) -> list[Call]:
     return [next(call for call in left if call[0] == sql) for sql in common]
 
 
-async def _side_table(connection: Any, number: int, sql: str, rows: list[tuple[int, tuple[Any, ...]]]) -> str:
+async def _side_table(
+    connection: Any, number: int, sql: str, rows: list[tuple[int, tuple[Any, ...]]]
+) -> str:
     """One column per argument, one row per set; the statement that reads its arguments from there."""
     types = [one.name for one in (await connection.prepare(sql)).get_parameters()]
     columns = "".join(f", a{place} {kind}" for place, kind in enumerate(types, 1))
@@ -89,7 +91,21 @@ async def run(ground: Ground, dsn: str, script: Path, *, clients: int, sets: int
     before, started = cpu_s(ground.postgres_pid, children=True), time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         str(ground.program("pgbench")),
-        *("-n", "-M", "prepared", "-f", str(script), "-c", str(clients), "-j", "1", "-t", str(sets), "-D", "n=0"),
+        *(
+            "-n",
+            "-M",
+            "prepared",
+            "-f",
+            str(script),
+            "-c",
+            str(clients),
+            "-j",
+            "1",
+            "-t",
+            str(sets),
+            "-D",
+            "n=0",
+        ),
         dsn,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

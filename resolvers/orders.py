@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -91,6 +91,18 @@ def _scope(order_id: UUID) -> str:
 
 def _cursor(order_id: UUID, sequence: int) -> str:
     return page.sign(_scope(order_id), sequence)
+
+
+_beat = Heartbeat(datetime.min.replace(tzinfo=UTC))
+
+
+def _heartbeat() -> Heartbeat:
+    """The heartbeat of this second, one object for all listeners: the door writes it out once."""
+    global _beat
+    now = clock.now().replace(microsecond=0)
+    if _beat.at != now:
+        _beat = Heartbeat(now)
+    return _beat
 
 
 def parts_of(info: Asked, *path: str) -> frozenset[str]:
@@ -216,7 +228,7 @@ async def watch(
         while True:
             event = await listener.next(settings().live_heartbeat_s)
             if event is None:
-                yield Heartbeat(clock.now())
+                yield _heartbeat()
                 continue
             if event.sequence > last + 1:
                 yield Gap(_cursor(subject, event.sequence - 1))
@@ -226,7 +238,8 @@ async def watch(
 
 async def _happened(event: Event, parts: frozenset[str], *, is_buyer: bool) -> Happened:
     view = await read_together(event.order_id, parts)
-    assert view is not None and event.recorded_at is not None
+    assert view is not None
+    assert event.recorded_at is not None
     return Happened(
         event.order_id, event.sequence, event.kind, event.recorded_at, Seen(view, is_buyer)
     )

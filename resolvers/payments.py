@@ -11,7 +11,7 @@ from domain import checkout, geo, payments
 from domain.core import ids
 from domain.core.errors import FieldInvalid
 from domain.core.money import Money
-from domain.orders import view as read_order
+from domain.orders import OrderView
 from domain.payments.ports import Method
 from resolvers import visitors
 from resolvers.context import Asked
@@ -87,8 +87,6 @@ async def pay(info: Asked, input: PayInput) -> Paid:
         access_key=input.access_key,
         return_url=_return_url(input.return_url),
     )
-    view = await read_order(paying.order_id)
-    assert view is not None
     attempt = paying.attempt
     return Paid(
         attempt.id,
@@ -96,7 +94,7 @@ async def pay(info: Asked, input: PayInput) -> Paid:
         payments.route(attempt.method, attempt.ccy),
         attempt.requested,
         attempt.action_json,
-        Seen(view, is_buyer=True),
+        Seen(OrderView(paying.order), is_buyer=True),
     )
 
 

@@ -27,6 +27,7 @@ from domain.core.money import Money
 from domain.core.once import InProgress, KeyReused
 
 CHUNK = 1_000
+PROGRESS_S = 0.2
 REPORT_MAX = 1_000
 NOTE_MAX = 200
 
@@ -205,6 +206,9 @@ async def _begin(
     return None
 
 
+_PROGRESS = """
+UPDATE import_job SET done_lines = $3, moved_at = clock_timestamp() WHERE merchant_id = $1 AND id = $2
+"""
 _STAGE = """
 INSERT INTO card_import (line, id, bucket, hash, ciphertext)
 SELECT * FROM unnest($1::int[], $2::uuid[], $3::smallint[], $4::bytea[], $5::bytea[])
@@ -214,7 +218,7 @@ SELECT * FROM unnest($1::int[], $2::uuid[], $3::smallint[], $4::bytea[], $5::byt
 async def _stage(merchant_id: UUID, job_id: UUID, found: Iterator[Read], faults: _Faults) -> int:
     """Seal line by line into a temporary table, a chunk at a time; how many lines there were."""
     keys = await vault.of_merchant(merchant_id)
-    read = 0
+    read, told_at = 0, clock.monotonic()
     while chunk := list(islice(found, CHUNK)):
         read += len(chunk)
         good = [one for one in chunk if one.fault is None]
@@ -233,13 +237,9 @@ async def _stage(merchant_id: UUID, job_id: UUID, found: Iterator[Read], faults:
                 for row_id, one in zip(row_ids, good, strict=True)
             ],
         )
-        await _apart(
-            "UPDATE import_job SET done_lines = $3, moved_at = clock_timestamp()"
-            " WHERE merchant_id = $1 AND id = $2",
-            merchant_id,
-            job_id,
-            chunk[-1].number,
-        )
+        if clock.monotonic() - told_at >= PROGRESS_S:
+            await _apart(_PROGRESS, merchant_id, job_id, chunk[-1].number)
+            told_at = clock.monotonic()
     if not read:
         raise FileUnreadable(path=("input",), reason="empty")
     return read

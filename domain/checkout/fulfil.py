@@ -67,13 +67,11 @@ async def _gather(
     words: Sequence[Word], due: Sequence[Capture]
 ) -> tuple[list[Sale], list[tuple[int, str, str | None]]]:
     """Lock the orders, judge the words; words that belong to nobody come back as verdicts."""
-    asked = [word.reference_id for word in words if word.subject != "refund" and word.reference_id]
+    about = {word.order_id for word in words if word.order_id} | {one.order_id for one in due}
+    held = await orders.lock(list(about))
+    # Read under the orders' locks: every writer of an attempt holds its order's.
+    asked = [word.reference_id for word in words if word.order_id and word.reference_id]
     attempts = await payments.attempts_of(asked) if asked else {}
-    order_ids = {attempt.order_id for attempt in attempts.values()} | {one.order_id for one in due}
-    held = await orders.lock(list(order_ids))
-    if attempts:
-        # Read again under the orders' locks: every writer of an attempt holds its order's.
-        attempts = await payments.attempts_of(list(attempts))
     at = clock.now()
     sales = {order_id: Sale(order, at) for order_id, order in held.items()}
     strays: list[tuple[int, str, str | None]] = []

@@ -59,7 +59,7 @@ class RiskDeclined(DomainError):
 class Paying:
     """The attempt that is under way; `attempt.action_json` says what the buyer does next."""
 
-    order_id: UUID
+    order: Order
     attempt: Attempt
 
 
@@ -87,28 +87,26 @@ async def pay(
         # What this very call did before may be what would refuse it now: paid, delivered, unclear.
         earlier = await once.find()
         if earlier is not None:
-            return _outcome(order_id, await _find(UUID(earlier["attempt_id"])))
+            return _outcome(order, await _find(UUID(earlier["attempt_id"])))
     running = await _switch(order, offer, view.live_attempt_id)
     if running is not None:
-        return await _again(order_id, running, once)
+        return await _again(order, running, once)
     _check_payable(order)
     decision = await risk.assess(_subject(order, offer, visitor))
     if decision.standing is risk.Outcome.DECLINE:
         raise RiskDeclined(reasons=list(decision.reasons))
     attempt = await _open(order_id, offer, once, is_held=decision.standing is risk.Outcome.HOLD)
     if once.is_replay:
-        return _outcome(order_id, attempt)
+        return _outcome(order, attempt)
     said = await _charge(attempt, order, return_url)
-    return _outcome(order_id, await _record(view, attempt, said, visitor, once))
+    return await _record(view, attempt, said, visitor, once)
 
 
-async def _again(order_id: UUID, running: Attempt, once: Once) -> Paying:
+async def _again(order: Order, running: Attempt, once: Once) -> Paying:
     """The buyer pressed twice: one attempt, remembered under the second key as well."""
     async with db.transaction():
         earlier = await once.claim({"attempt_id": str(running.id)})
-    return _outcome(
-        order_id, running if earlier is None else await _find(UUID(earlier["attempt_id"]))
-    )
+    return _outcome(order, running if earlier is None else await _find(UUID(earlier["attempt_id"])))
 
 
 async def _find(attempt_id: UUID) -> Attempt:
@@ -238,7 +236,7 @@ async def _bounded(provider: str, call: Any) -> ChargeAnswer:
 
 async def _record(
     view: OrderView, attempt: Attempt, said: ChargeAnswer, visitor: Visitor, once: Once
-) -> Attempt:
+) -> Paying:
     """Write the provider's answer and, when it accepted, reserve the goods; out of stock voids the attempt."""
     order = view.order
     is_clear = said.state is not ChargeState.UNKNOWN
@@ -258,7 +256,7 @@ async def _record(
         # Taken at once: the answer enters like any other word of the provider.
         await payments.put_answer(stored, said)
     # A callback may have been faster than the answer: what it wrote stands.
-    return stored or await _find(attempt.id)
+    return _outcome(held, stored or await _find(attempt.id))
 
 
 async def _after_answer(
@@ -313,13 +311,13 @@ async def _give_up(
         await once.finish()
 
 
-def _outcome(order_id: UUID, attempt: Attempt) -> Paying:
+def _outcome(order: Order, attempt: Attempt) -> Paying:
     if attempt.state in (ChargeState.DECLINED, ChargeState.FAILED):
         raise PaymentDeclined(code_of_provider=attempt.raw_code)
     for refusal in (catalogue.OutOfStock, catalogue.HoldLimit):
         if attempt.raw_code == refusal.code.lower():  # written by `_give_up`
             raise refusal()
-    return Paying(order_id, attempt)
+    return Paying(order, attempt)
 
 
 async def check(attempt: Attempt) -> None:

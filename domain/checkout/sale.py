@@ -40,6 +40,7 @@ class Sale:
     outcome: rules.Outcome = rules.Outcome.NOTHING
     is_declined: bool = False
     fresh_minor: int = 0
+    _arrival: rules.Arrival | None = None
 
     def happened(self, kind: EventKind, **facts: Any) -> None:
         """Add an event with the order's next sequence number."""
@@ -113,7 +114,12 @@ class Sale:
 
     @property
     def arrival(self) -> rules.Arrival:
-        """The order and its money as the rule of the sale wants them."""
+        """The order and its money as the rule of the sale wants them; asked once all words are heard."""
+        if self._arrival is None:
+            self._arrival = self._weigh()
+        return self._arrival
+
+    def _weigh(self) -> rules.Arrival:
         order = self.order
         arrived = sum(capture.kept_minor for capture in self.captures if not _is_counted(capture))
         return rules.Arrival(

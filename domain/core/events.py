@@ -52,8 +52,12 @@ async def record(*events: Event) -> None:
         [event.kind for event in events],
         [event.facts for event in events],
     )
-    orders = {event.order_id for event in events}
-    db.after_commit(lambda: bell.ring(bell.ORDERS, *orders))
+    announce(*{event.order_id for event in events})
+
+
+def announce(*order_ids: UUID) -> None:
+    """Wake who watches these orders, once the caller's transaction has committed."""
+    db.after_commit(lambda: bell.ring(bell.ORDERS, *order_ids))
 
 
 def _event(row: db.Record) -> Event:

@@ -4,6 +4,7 @@ every path is hot.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -98,18 +99,30 @@ class TransferLines:
         self, journal_id: UUID, source_no: int, target_no: int, amount_minor: int, ccy: str
     ) -> None:
         """Append one transfer; a journal's transfers are numbered from 1 as they come."""
+        self.add_all(journal_id, [source_no], [target_no], [amount_minor], ccy)
+
+    def add_all(
+        self,
+        journal_id: UUID,
+        source_nos: Sequence[int],
+        target_nos: Sequence[int],
+        amounts_minor: Sequence[int],
+        ccy: str,
+    ) -> None:
+        """`add` for several transfers of one journal, all in `ccy`."""
         at = self._places.get(journal_id)
         if at is None:
             self.journal_ids.append(journal_id)
             self._counts.append(0)
             at = self._places[journal_id] = len(self._counts)
-        line_no = self._counts[at - 1] = self._counts[at - 1] + 1
-        self.journal_at.append(at)
-        self.line_nos.append(line_no)
-        self.source_nos.append(source_no)
-        self.target_nos.append(target_no)
-        self.amounts_minor.append(amount_minor)
-        self.ccys.append(ccy)
+        count, first = len(amounts_minor), self._counts[at - 1] + 1
+        self._counts[at - 1] += count
+        self.journal_at += [at] * count
+        self.line_nos += range(first, first + count)
+        self.source_nos += source_nos
+        self.target_nos += target_nos
+        self.amounts_minor += amounts_minor
+        self.ccys += [ccy] * count
 
 
 class Entry(NamedTuple):

@@ -139,17 +139,18 @@ async def change_many(changes: Sequence[Change]) -> None:
     assert touched == len(changes), (touched, len(changes))
 
 
+_TELL = """
+WITH told AS (UPDATE orders SET event_seq = $2, version = $3 WHERE id = $1)
+INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json) VALUES ($1, $4, $2, $5, $6)
+"""
+
+
 async def tell(held: Order, kind: EventKind, **facts: Any) -> None:
     """Record an event of a locked order that changes nothing else in its row."""
     held.event_seq += 1
     held.version += 1
-    await db.execute(
-        "UPDATE orders SET event_seq = $2, version = $3 WHERE id = $1",
-        held.id,
-        held.event_seq,
-        held.version,
-    )
-    await events.record(Event(held.id, held.merchant_id, held.event_seq, kind, facts))
+    await db.execute(_TELL, held.id, held.event_seq, held.version, held.merchant_id, kind, facts)
+    events.announce(held.id)
 
 
 async def move(
@@ -182,6 +183,8 @@ async def line_done(line_id: UUID, count: int) -> None:
 
 async def lines_done(order_ids: Sequence[UUID]) -> None:
     """Every line of these orders is delivered in full."""
+    if not order_ids:
+        return
     await db.execute(
         "UPDATE order_line SET done = quantity WHERE order_id = ANY($1) AND done < quantity",
         list(order_ids),

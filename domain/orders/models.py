@@ -96,7 +96,10 @@ class Line:
     done: int
 
 
-LINE_COLUMNS = "id, order_id, position, variant_id, delivery, title, quantity, unit_minor, discount_minor, total_minor, done"
+LINE_COLUMNS = (
+    "id, order_id, position, variant_id, delivery, title, quantity, unit_minor, discount_minor,"
+    " total_minor, done"
+)
 
 
 @dataclass(frozen=True, slots=True)

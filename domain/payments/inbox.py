@@ -75,8 +75,9 @@ def _facts_json(fact: Fact) -> dict[str, object]:
 async def waiting(lane: int, limit: int) -> list[Word]:
     """Words of a lane that nobody has judged, oldest first, locked for this transaction."""
     rows = await db.fetch(
-        "SELECT no, provider, provider_account, reference_id, facts_json FROM inbox_event"
-        " WHERE lane = $1 AND verdict IS NULL ORDER BY no LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+        "SELECT i.no, i.provider, i.provider_account, i.reference_id, i.facts_json,"
+        " (SELECT a.order_id FROM payment_attempt a WHERE a.id = i.reference_id) AS order_id FROM inbox_event i"
+        " WHERE i.lane = $1 AND i.verdict IS NULL ORDER BY i.no LIMIT $2 FOR NO KEY UPDATE OF i SKIP LOCKED",
         lane,
         limit,
     )
@@ -91,6 +92,7 @@ def _word(row: db.Record) -> Word:
         row["provider_account"],
         facts["subject"],
         row["reference_id"],
+        row["order_id"],
         facts["provider_ref"],
         facts["state"],
         Money(facts["minor"], facts["ccy"]),

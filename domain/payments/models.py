@@ -46,13 +46,14 @@ ATTEMPT_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One statement of a provider waiting in the inbox."""
+    """One statement of a provider waiting in the inbox; `order_id` when it speaks of an attempt of ours."""
 
     no: int
     provider: str
     provider_account: str
     subject: str
     reference_id: UUID | None
+    order_id: UUID | None
     provider_ref: str
     state: str
     amount: Money

@@ -242,6 +242,7 @@ async def test_progress_is_seen_from_outside_while_it_runs(
 ) -> None:
     shop, job = await make.shop(keys=0), ids.uuid7()
     monkeypatch.setattr(imports, "CHUNK", 10)
+    monkeypatch.setattr(imports, "PROGRESS_S", 0)
     seen: set[tuple[str, int]] = set()
 
     async def watch() -> None:

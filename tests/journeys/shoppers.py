@@ -26,7 +26,9 @@ from tests.platform import ORDER, PAY, START
 
 RETRY_S = 0.25
 PATIENCE_S = 60.0
-TRANSIENT = frozenset({"IDEMPOTENCY_IN_PROGRESS", "UNAVAILABLE", "INTERNAL_SERVER_ERROR", "THROTTLED"})
+TRANSIENT = frozenset(
+    {"IDEMPOTENCY_IN_PROGRESS", "UNAVAILABLE", "INTERNAL_SERVER_ERROR", "THROTTLED"}
+)
 WATCH = """
 subscription ($id: ID!, $key: String, $after: String) {
   orderEvents(orderId: $id, accessKey: $key, after: $after) {
@@ -64,7 +66,9 @@ class Shoppers:
             found: dict[str, Any] = orjson.loads(await response.read())
             return found
 
-    async def insist(self, document: str, variables: dict[str, Any], **headers: str) -> dict[str, Any]:
+    async def insist(
+        self, document: str, variables: dict[str, Any], **headers: str
+    ) -> dict[str, Any]:
         """The same request until it is answered; its `data`. The key makes it safe."""
         until = time.monotonic() + PATIENCE_S
         while True:
@@ -104,7 +108,9 @@ class Shoppers:
 
     async def order(self, order_id: str, access_key: str) -> dict[str, Any]:
         """The order as its buyer sees it."""
-        found: dict[str, Any] = (await self.insist(ORDER, {"id": order_id, "key": access_key}))["order"]
+        found: dict[str, Any] = (await self.insist(ORDER, {"id": order_id, "key": access_key}))[
+            "order"
+        ]
         return found
 
     async def buy(self, of: Shop, *, quantity: int = 1, tries: int = 3) -> Trip:
@@ -210,7 +216,9 @@ class Watching:
     async def drop(self) -> None:
         """Be gone without a word."""
         assert self._socket is not None
-        transport = self._socket._response.connection and self._socket._response.connection.transport
+        transport = (
+            self._socket._response.connection and self._socket._response.connection.transport
+        )
         if transport is not None:
             transport.abort()
         await self._socket.close()

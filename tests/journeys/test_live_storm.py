@@ -42,7 +42,10 @@ async def test_d01_two_hundred_buyers_and_twenty_keys(
     of = await make.shop(keys=KEYS)
 
     trips = await asyncio.gather(*(crowd.buy(of) for _ in range(BUYERS)))
-    await at_rest(of)
+    try:
+        await at_rest(of, timeout_s=12)
+    finally:
+        open("/tmp/rel/up.log", "w").write((live_server.data_dir / "up.log").read_text())
 
     told = Counter(trip.outcome for trip in trips)
     goods = await goods_of(crowd, trips)
@@ -51,7 +54,10 @@ async def test_d01_two_hundred_buyers_and_twenty_keys(
     assert told["OUT_OF_STOCK"] == BUYERS - KEYS
     assert len(goods) == len(set(goods)) == KEYS
     assert set((await owners(of)).values()) == {1}
-    assert await core.value("SELECT count(*) FROM capture WHERE merchant_id = $1", of.merchant_id) == KEYS
+    assert (
+        await core.value("SELECT count(*) FROM capture WHERE merchant_id = $1", of.merchant_id)
+        == KEYS
+    )
     assert crowd.errors == []
     assert await checker.faults() == []
 
@@ -133,7 +139,9 @@ async def _judge(crowd: Shoppers, of: make.Shop, trips: list[Trip]) -> None:
     )
     ends = Counter(order["status"] for order in orders)
     goods = [good["content"] for order in orders for good in order["goods"] if not good["revoked"]]
-    print(f"{ends} told {Counter(trip.outcome for trip in trips)} waited out {Counter(crowd.errors)}")
+    print(
+        f"{ends} told {Counter(trip.outcome for trip in trips)} waited out {Counter(crowd.errors)}"
+    )
     assert len(trips) == BUYERS
     assert set(ends) <= {"DELIVERED", "REFUNDED", "AWAITING_PAYMENT", "SHORT", "HELD"}, ends
     assert len(goods) == len(set(goods)) == ends["DELIVERED"] == sum((await owners(of)).values())
