@@ -125,7 +125,8 @@ async def _price(found: catalogue.Cart) -> tuple[catalogue.Priced, fx.Quote | No
         quote = await fx.quote(base, found.currency)
 
     def convert(amount: Money) -> Money:
-        assert quote is not None and amount.currency == quote.base, amount
+        assert quote is not None, amount
+        assert amount.currency == quote.base, amount
         return Money(quote.convert(amount.minor), found.currency)
 
     priced = catalogue.price(found, convert)
