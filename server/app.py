@@ -19,13 +19,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from domain import fx
 from domain.core import bell, db, live, once
-from domain.core.settings import Settings, settings
+from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
 from server import callbacks, graphiql, health, mailbox, uploads
 from server.graphql.limits import GENEROUS, STRICT, LocalBuckets, Size
 from server.graphql.view import GraphQL
 
-API_CONNECTIONS = (2, 10)
 _log = structlog.get_logger(__name__)
 
 
@@ -90,8 +89,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     """Open what requests need: the pool, the bell, the writer of idempotent answers."""
     found = settings()
     assert found.database_url is not None, "`kami serve` names the database"
-    minsize, maxsize = API_CONNECTIONS
-    await db.open(found.database_url, minsize=minsize, maxsize=maxsize)
+    await db.open(found.database_url, minsize=2, maxsize=API_CONNECTIONS)
     if found.redis_url is not None:
         bell.open(found.redis_url)
     installed.load(found)

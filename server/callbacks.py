@@ -37,7 +37,7 @@ async def hear(request: Request) -> Response:
         return Response(provider.failure_word, status_code=status, media_type="text/plain")
     except Unavailable:
         return Response(provider.failure_word, status_code=503, headers={"Retry-After": "2"})
-    _log.info("callback.stored", provider=name, account=account, new=new)
+    _log.debug("callback.stored", provider=name, account=account, new=new)
     return Response(provider.success_word, media_type="text/plain")
 
 

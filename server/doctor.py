@@ -20,10 +20,20 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from domain.core import migrate
-from domain.core.settings import SECRETS_FILE, Settings, SettingsWrong, load, reachable
+from domain.core.heartbeat import QUEUES
+from domain.core.settings import (
+    API_CONNECTIONS,
+    SECRETS_FILE,
+    WORKER_CONNECTIONS,
+    Settings,
+    SettingsWrong,
+    load,
+    reachable,
+)
 from server import listen, running
 
 CONNECT_TIMEOUT_S = 5
+SPARE_CONNECTIONS = 10  # for people and for the server itself
 WIDTH = 140  # of a report that is not read on a terminal
 POSTGRES_MIN = 160000
 REDIS_MIN, VALKEY_MIN = 7, 8
@@ -248,17 +258,21 @@ async def _migrations(connection: Any) -> Finding:
 
 
 async def _connections(connection: Any, settings: Settings) -> Finding:
+    """What this configuration may open at most, on one box, against what the server allows."""
     allowed = int(await connection.fetchval("SELECT current_setting('max_connections')"))
     used = int(
         await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = $1", "client backend"
         )
     )
-    fact = f"{used} of {allowed} in use"
-    if used > allowed * 0.8:
-        return Finding(
-            "connections", Verdict.WRONG, fact, "Raise max_connections or run fewer processes."
-        )
+    workers = len(QUEUES) if settings.workers_separate else 1
+    wanted = (
+        settings.api_processes * API_CONNECTIONS + workers * WORKER_CONNECTIONS + SPARE_CONNECTIONS
+    )
+    fact = f"{used} in use; up to {wanted} wanted of {allowed}"
+    if wanted > allowed or used > allowed * 0.8:
+        remedy = f"Raise max_connections to {max(wanted, used * 2)} or run fewer processes."
+        return Finding("connections", Verdict.WRONG, fact, remedy)
     return Finding("connections", Verdict.OK, fact)
 
 

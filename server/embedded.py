@@ -27,7 +27,7 @@ MAJOR = "18"
 # A small box: two cores, two gigabytes. Durability stays as it is: fsync and synchronous_commit are on.
 POSTGRES = {
     "listen_addresses": "",
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "128MB",
     "work_mem": "8MB",
     "maintenance_work_mem": "64MB",
@@ -181,12 +181,7 @@ class _Embedded:
             raise ServerFailed(
                 f"an earlier {self.name} (process {pid}) does not stop; end it by hand"
             )
-        record = self.data_dir / f"{self.name}.socket"
-        if record.exists():
-            left = Path(record.read_text("utf-8").strip())
-            if left.name.startswith("kami-") and left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            record.unlink()
+        places.remove_sockets(self.data_dir / f"{self.name}.socket")
 
     def _log_tail(self) -> str:
         log = self.data_dir / f"{self.name}.log"

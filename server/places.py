@@ -92,12 +92,24 @@ def place(data_dir: Path, name: str, owner: Owner) -> Path:
 
 
 def remove(data_dir: Path) -> None:
-    """Remove a data folder, and what its servers keep elsewhere."""
+    """Remove a data folder, and what its servers keep elsewhere; they must not run."""
+    for record in data_dir.glob("*.socket"):
+        remove_sockets(record)
     for link in (data_dir / "postgres", data_dir / "valkey"):
         if link.is_symlink():
             shutil.rmtree(link.resolve(), ignore_errors=True)
     if data_dir.exists():
         shutil.rmtree(data_dir)
+
+
+def remove_sockets(record: Path) -> None:
+    """Remove the socket folder that `record` names, and the record."""
+    if not record.exists():
+        return
+    left = Path(record.read_text("utf-8").strip())
+    if left.name.startswith("kami-") and left.is_dir() and not left.is_symlink():
+        shutil.rmtree(left, ignore_errors=True)
+    record.unlink()
 
 
 def _public(name: str, owner: Owner) -> Path:

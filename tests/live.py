@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from domain.core.settings import SECRETS, settings
-from server import processes, running
+from server import places, processes, running
 from tests import database
 
 START_TIMEOUT_S = 90
@@ -74,7 +73,7 @@ class LiveServer:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
-            shutil.rmtree(self.data_dir, ignore_errors=True)
+            places.remove(self.data_dir)
 
     def __enter__(self) -> LiveServer:
         return self
@@ -108,7 +107,7 @@ def start(servers: database.Servers, name: str, **environment: str) -> LiveServe
             process.kill()
             process.wait()
             words = (data_dir / "up.log").read_text("utf-8", "replace")[-8_000:]
-            shutil.rmtree(data_dir, ignore_errors=True)
+            places.remove(data_dir)
             raise AssertionError(f"the platform does not start:\n{words}")
         time.sleep(0.05)
     return LiveServer(

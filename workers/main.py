@@ -10,12 +10,10 @@ import structlog
 
 from domain.core import bell, db
 from domain.core.heartbeat import QUEUES
-from domain.core.settings import settings
+from domain.core.settings import WORKER_CONNECTIONS, settings
 from plugins import installed
 from workers import books, cron, delivery, notifications, queue, registry, sagas, sale
 from workers.loops import keep_running
-
-CONNECTIONS_MAX = 16
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +44,7 @@ async def run(queues: Sequence[str], *, stop: asyncio.Event | None = None) -> No
         asyncio.get_running_loop().add_signal_handler(number, until.set)
     installed.load(found)
     load()
-    await db.open(found.database_url, minsize=1, maxsize=CONNECTIONS_MAX)
+    await db.open(found.database_url, minsize=1, maxsize=WORKER_CONNECTIONS)
     bell.open(found.redis_url)
     try:
         await _work(list(queues), found.redis_url, until)

@@ -142,9 +142,8 @@ class Worker(arq.Worker):
         self.allow_pick_jobs = False
         if self.tasks:
             await asyncio.wait(list(self.tasks.values()), timeout=STOP_S)
-        for task in (*self.tasks.values(), self.main_task):
-            if task is not None:
-                task.cancel()
+        for task in self.tasks.values():
+            task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
 
@@ -183,5 +182,7 @@ class Runners:
         finally:
             stopped.cancel()
             await asyncio.gather(*(worker.stop() for worker in self.workers.values()))
+            for task in running:
+                task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             await self.pool.aclose(close_connection_pool=True)

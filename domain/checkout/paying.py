@@ -29,6 +29,8 @@ from domain.payments.rules import LIVE
 # A provider's own page stays open as long as the order; its late answer is still heard.
 RESERVE_FOR = ORDER_TTL + timedelta(minutes=5)
 CHARGE_TIMEOUT_S = 8.0
+# Longer than the call and its first check: an attempt whose process died is asked about before its goods go.
+HOLD_WHILE_ASKING = timedelta(seconds=75)
 PAY_LEASE_S = 30.0
 CHECK_SOON = timedelta(seconds=2)
 CHECK_LATER = timedelta(seconds=45)
@@ -72,7 +74,7 @@ async def pay(
     access_key: str,
     return_url: str | None = None,
 ) -> Paying:
-    """Charge the order by `method`: risk → attempt committed → provider called → stock reserved.
+    """Charge the order by `method`: risk → attempt and goods committed → provider called.
 
     A second call for the same method returns the attempt under way; another method first voids it. Idempotent by
     `once`. Errors: NotFound, OrderStateConflict, QuoteExpired, OutOfStock, HoldLimit, RiskDeclined, PaymentDeclined,
@@ -95,7 +97,7 @@ async def pay(
     decision = await risk.assess(_subject(order, offer, visitor))
     if decision.standing is risk.Outcome.DECLINE:
         raise RiskDeclined(reasons=list(decision.reasons))
-    attempt = await _open(order_id, offer, once, is_held=decision.standing is risk.Outcome.HOLD)
+    attempt = await _open(view, offer, visitor, once, is_held=decision.standing is risk.Outcome.HOLD)
     if once.is_replay:
         return _outcome(order, attempt)
     said = await _charge(attempt, order, return_url)
@@ -170,8 +172,15 @@ def _subject(order: Order, offer: Offer, visitor: Visitor) -> risk.Subject:
     )
 
 
-async def _open(order_id: UUID, offer: Offer, once: Once, *, is_held: bool) -> Attempt:
-    """Commit the attempt before anyone is called: its id is the provider's idempotency key."""
+async def _open(
+    view: OrderView, offer: Offer, visitor: Visitor, once: Once, *, is_held: bool
+) -> Attempt:
+    """Commit the attempt before anyone is called: its id is the provider's idempotency key.
+
+    The goods are held for the length of the call, so that who cannot be served hears it before paying (D01) and a
+    callback that is faster than the answer finds them; only an accepted attempt keeps them longer (D05).
+    """
+    order_id = view.order.id
     attempt_id = payments.new_id()
     async with db.transaction():
         earlier = await once.claim({"attempt_id": str(attempt_id)}, lease_s=PAY_LEASE_S)
@@ -203,7 +212,19 @@ async def _open(order_id: UUID, offer: Offer, once: Once, *, is_held: bool) -> A
             payment_id=ids.encode("pay", attempt.id),
             method=offer.method.code,
         )
+        await _reserve(view, visitor, HOLD_WHILE_ASKING)
         return attempt
+
+
+async def _reserve(view: OrderView, visitor: Visitor, lasting: timedelta) -> None:
+    """Hold the goods of the order. Errors: OutOfStock, HoldLimit."""
+    await catalogue.reserve(
+        view.order.id,
+        view.order.merchant_id,
+        [(line.id, line.variant_id, line.quantity) for line in view.lines],
+        clock.now() + lasting,
+        fingerprints=_fingerprints(view.order, visitor),
+    )
 
 
 async def _charge(attempt: Attempt, order: Order, return_url: str | None) -> ChargeAnswer:
@@ -266,17 +287,14 @@ async def _after_answer(
     if said.state in (ChargeState.DECLINED, ChargeState.FAILED):
         kind = EventKind.DECLINED if said.state is ChargeState.DECLINED else EventKind.FAILED
         await orders.tell(held, kind, payment_id=payment_id, code=said.raw_code)
+        await catalogue.release([held.id])
         return
     if said.state is ChargeState.UNKNOWN:
         await orders.tell(held, EventKind.UNKNOWN, payment_id=payment_id)
-    if held.status is OrderStatus.AWAITING_PAYMENT:
-        await catalogue.reserve(
-            held.id,
-            held.merchant_id,
-            [(line.id, line.variant_id, line.quantity) for line in view.lines],
-            clock.now() + RESERVE_FOR,
-            fingerprints=_fingerprints(held, visitor),
-        )
+    if held.status is not OrderStatus.AWAITING_PAYMENT:
+        return
+    if not await catalogue.extend([held.id], clock.now() + RESERVE_FOR):
+        await _reserve(view, visitor, RESERVE_FOR)  # nothing to hold, or this process slept
 
 
 def _fingerprints(order: Order, visitor: Visitor) -> dict[str, bytes | None]:

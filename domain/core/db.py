@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -61,6 +62,17 @@ _open: ContextVar[_Open | None] = ContextVar("kami_transaction", default=None)
 _statements: ContextVar[list[str] | None] = ContextVar("kami_statements", default=None)
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """Goes back to the pool without a statement of its own.
+
+    The stock reset costs a round trip per use and undoes what this house never does: session settings, session
+    locks, open cursors, LISTEN. An open transaction is still rolled back.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 def credentials(dsn: str, *, minsize: int, maxsize: int) -> dict[str, Any]:
     """Tortoise credentials of a PostgreSQL URL; `?host=/dir` names a socket folder."""
     parts = urlsplit(dsn)
@@ -75,6 +87,7 @@ def credentials(dsn: str, *, minsize: int, maxsize: int) -> dict[str, Any]:
         "maxsize": maxsize,
         "timeout": ACQUIRE_TIMEOUT_S,
         "command_timeout": 30,
+        "connection_class": _Connection,
         "init": _set_codecs,
         "server_settings": {
             "application_name": "kami",
@@ -87,14 +100,24 @@ def credentials(dsn: str, *, minsize: int, maxsize: int) -> dict[str, Any]:
 
 
 async def _set_codecs(connection: asyncpg.Connection[Any]) -> None:
-    for name in ("json", "jsonb"):
+    # Binary, because COPY takes nothing else; the wire format of jsonb begins with its version.
+    for name, version in (("json", b""), ("jsonb", b"\x01")):
         await connection.set_type_codec(
             name,
             schema="pg_catalog",
-            # Text passes through: Tortoise's JSONField has encoded it already.
-            encoder=lambda value: value if isinstance(value, str) else orjson.dumps(value).decode(),
-            decoder=orjson.loads,
+            format="binary",
+            encoder=partial(_json_bytes, version),
+            decoder=partial(_json_value, len(version)),
         )
+
+
+def _json_bytes(version: bytes, value: Any) -> bytes:
+    # Text passes through: Tortoise's JSONField has encoded it already.
+    return version + (value.encode() if isinstance(value, str) else orjson.dumps(value))
+
+
+def _json_value(skip: int, data: bytes) -> Any:
+    return orjson.loads(data[skip:])
 
 
 async def open(dsn: str, *, minsize: int = 2, maxsize: int = 10) -> None:
@@ -182,7 +205,7 @@ async def transaction() -> AsyncIterator[None]:
                 get_connections().reset(token)
             await _commit(connection)
         finally:
-            await asyncio.shield(_release(connection))
+            await _release(connection)
     for follow in opened.after_commit:
         await follow()
 
@@ -255,16 +278,16 @@ def _connection() -> Any | None:
     return current.connection
 
 
-async def _call(name: str, sql: str, args: Sequence[Any]) -> Any:
+async def _call(name: str, sql: str, args: Sequence[Any], **named: Any) -> Any:
     _count(sql)
     connection = _connection()
     if connection is not None:
-        return await getattr(connection, name)(sql, *args)
+        return await getattr(connection, name)(sql, *args, **named)
     connection = await _acquire()
     try:
-        return await getattr(connection, name)(sql, *args)
+        return await getattr(connection, name)(sql, *args, **named)
     finally:
-        await asyncio.shield(_release(connection))
+        await _release(connection)
 
 
 async def fetch(sql: str, *args: Any) -> list[Record]:
@@ -287,6 +310,17 @@ async def execute(sql: str, *args: Any) -> int:
     tag = cast(str, await _call("execute", sql, args))
     count = tag.rpartition(" ")[2]
     return int(count) if count.isdigit() else 0
+
+
+async def insert(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """Append `rows`, each in the order of `columns`, and give their number.
+
+    COPY: for the client a quarter of what arrays and `unnest` cost. Errors: as an INSERT without ON CONFLICT.
+    """
+    if not rows:
+        return 0
+    tag = await _call("copy_records_to_table", table, (), columns=columns, records=rows)
+    return int(tag.rpartition(" ")[2])
 
 
 async def retried(action: Callable[[], Awaitable[T]]) -> T:

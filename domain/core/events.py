@@ -33,24 +33,18 @@ class Position:
     no: int
 
 
-_INSERT = """
-INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::jsonb[])
-"""
-
-
 async def record(*events: Event) -> None:
     """Write events inside the caller's transaction; subscribers are woken after it commits."""
     assert db.in_transaction(), "an event commits with the change it tells of"
     if not events:
         return
-    await db.execute(
-        _INSERT,
-        [event.order_id for event in events],
-        [event.merchant_id for event in events],
-        [event.sequence for event in events],
-        [event.kind for event in events],
-        [event.facts for event in events],
+    await db.insert(
+        "event_log",
+        ("order_id", "merchant_id", "sequence", "kind", "facts_json"),
+        [
+            (event.order_id, event.merchant_id, event.sequence, event.kind, event.facts)
+            for event in events
+        ],
     )
     announce(*{event.order_id for event in events})
 

@@ -35,6 +35,9 @@ from pydantic_settings import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
+# Connections that one process may open; the sum over all processes stays below max_connections.
+API_CONNECTIONS = 10
+WORKER_CONNECTIONS = 16
 SECRETS = ("master_key", "signing_key", "sandbox_secret")
 SECRETS_FILE = "secrets.env"
 _MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'

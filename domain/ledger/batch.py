@@ -9,6 +9,7 @@ sorted order.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import NoReturn
 from uuid import UUID
 
@@ -118,18 +119,17 @@ async def lock_rows(rows: Iterable[Row]) -> dict[Row, Balance]:
     return {(row[0], row[1]): Balance(*row) for row in found}
 
 
-# What repeats is sent once: journals by their place, a currency that all lines share as the only
-# element of its column (unnest fills the rest with NULL).
-_WRITE = """
-INSERT INTO ledger_transfer
-    (journal_id, line_no, source_no, target_no, source_shard, target_shard,
-     amount_minor, ccy, phase)
-SELECT ($1::uuid[])[t.journal_at], t.line_no, t.source_no, t.target_no, t.source_shard,
-    t.target_shard, t.amount_minor, coalesce(t.ccy, ($9::text[])[1]), 'posted'
-FROM unnest($2::int[], $3::smallint[], $4::bigint[], $5::bigint[], $6::smallint[], $7::smallint[],
-        $8::bigint[], $9::text[])
-    AS t(journal_at, line_no, source_no, target_no, source_shard, target_shard, amount_minor, ccy)
-"""
+_LINE = (
+    "journal_id",
+    "line_no",
+    "source_no",
+    "target_no",
+    "source_shard",
+    "target_shard",
+    "amount_minor",
+    "ccy",
+    "phase",
+)
 
 
 async def write(lines: TransferLines, *, lane: int = 0) -> None:
@@ -144,17 +144,23 @@ async def write(lines: TransferLines, *, lane: int = 0) -> None:
     ccys = _currencies(lines)
     known = await book.facts(ccys)
     shard = {no: lane % known[no].shards for no in ccys}
-    await db.execute(
-        _WRITE,
-        lines.journal_ids,
-        lines.journal_at,
-        lines.line_nos,
-        lines.source_nos,
-        lines.target_nos,
-        [shard[no] for no in lines.source_nos],
-        [shard[no] for no in lines.target_nos],
-        lines.amounts_minor,
-        lines.ccys[:1] if len(set(lines.ccys)) == 1 else lines.ccys,
+    await db.insert(
+        "ledger_transfer",
+        _LINE,
+        list(
+            zip(
+                lines.journal_ids,
+                lines.line_nos,
+                lines.source_nos,
+                lines.target_nos,
+                [shard[no] for no in lines.source_nos],
+                [shard[no] for no in lines.target_nos],
+                lines.amounts_minor,
+                lines.ccys,
+                repeat("posted"),
+                strict=False,
+            )
+        ),
     )
     debits = dict.fromkeys(ccys, 0)
     credits = dict.fromkeys(ccys, 0)

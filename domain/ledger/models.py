@@ -79,18 +79,16 @@ class Opened:
 @dataclass(slots=True)
 class TransferLines:
     """Posted transfers of many journals in columns of equal length; accounts by number, amounts in
-    minor units. `journal_at` is the place of each line's journal in `journal_ids`, from 1.
+    minor units.
     """
 
     journal_ids: list[UUID] = field(default_factory=list)
-    journal_at: list[int] = field(default_factory=list)
     line_nos: list[int] = field(default_factory=list)
     source_nos: list[int] = field(default_factory=list)
     target_nos: list[int] = field(default_factory=list)
     amounts_minor: list[int] = field(default_factory=list)
     ccys: list[str] = field(default_factory=list)
-    _places: dict[UUID, int] = field(default_factory=dict)
-    _counts: list[int] = field(default_factory=list)
+    _counts: dict[UUID, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.amounts_minor)
@@ -110,15 +108,10 @@ class TransferLines:
         ccy: str,
     ) -> None:
         """`add` for several transfers of one journal, all in `ccy`."""
-        at = self._places.get(journal_id)
-        if at is None:
-            self.journal_ids.append(journal_id)
-            self._counts.append(0)
-            at = self._places[journal_id] = len(self._counts)
-        count, first = len(amounts_minor), self._counts[at - 1] + 1
-        self._counts[at - 1] += count
-        self.journal_at += [at] * count
-        self.line_nos += range(first, first + count)
+        count, last = len(amounts_minor), self._counts.get(journal_id, 0)
+        self._counts[journal_id] = last + count
+        self.journal_ids += [journal_id] * count
+        self.line_nos += range(last + 1, last + count + 1)
         self.source_nos += source_nos
         self.target_nos += target_nos
         self.amounts_minor += amounts_minor

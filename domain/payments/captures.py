@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from uuid import UUID
 
 from domain.core import db
 from domain.payments.models import ATTEMPT_COLUMNS, CAPTURE_COLUMNS, Attempt, Capture
 
-_INSERT = """
-INSERT INTO capture (id, attempt_id, order_id, merchant_id, lane, provider, provider_account, taken_minor,
-    amount_minor, ccy, source_purpose, state, park_reason, journal_id, captured_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::text[], $7::text[],
-    $8::bigint[], $9::bigint[], $10::text[], $11::text[], $12::text[], $13::text[], $14::uuid[], $15::timestamptz[])
-"""
+_COLUMNS = (
+    "id",
+    "attempt_id",
+    "order_id",
+    "merchant_id",
+    "lane",
+    "provider",
+    "provider_account",
+    "taken_minor",
+    "amount_minor",
+    "ccy",
+    "source_purpose",
+    "state",
+    "park_reason",
+    "journal_id",
+    "captured_at",
+)
+_values = attrgetter(*_COLUMNS)
 
 
 async def due(lane: int, limit: int) -> list[Capture]:
@@ -59,25 +72,7 @@ async def store(captures: Sequence[Capture]) -> None:
     """Write captures where the set leaves them: new ones inserted, known ones updated."""
     fresh = [one for one in captures if one.is_new]
     known = [one for one in captures if not one.is_new]
-    if fresh:
-        await db.execute(
-            _INSERT,
-            [one.id for one in fresh],
-            [one.attempt_id for one in fresh],
-            [one.order_id for one in fresh],
-            [one.merchant_id for one in fresh],
-            [one.lane for one in fresh],
-            [one.provider for one in fresh],
-            [one.provider_account for one in fresh],
-            [one.taken_minor for one in fresh],
-            [one.amount_minor for one in fresh],
-            [one.ccy for one in fresh],
-            [one.source_purpose for one in fresh],
-            [one.state for one in fresh],
-            [one.park_reason for one in fresh],
-            [one.journal_id for one in fresh],
-            [one.captured_at for one in fresh],
-        )
+    await db.insert("capture", _COLUMNS, [_values(one) for one in fresh])
     if known:
         touched = await db.execute(
             "UPDATE capture c SET state = k.state, park_reason = k.reason, source_purpose = k.source,"

@@ -224,22 +224,16 @@ def _provider_cost(capture: Capture) -> int:
 
 
 async def _store(rows: _Rows) -> None:
-    if rows.legs:
-        await db.execute(
-            "INSERT INTO capture_leg (capture_id, leg, account_no, amount_minor, rule_id)"
-            " SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::uuid[])",
-            *(list(column) for column in zip(*rows.legs, strict=True)),
-        )
-    if rows.reserves:
-        await db.execute(
-            "INSERT INTO reserve_hold (id, plan_id, capture_id, merchant_id, amount_minor, ccy, releases_on)"
-            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::bigint[], $6::text[],"
-            " $7::date[])",
-            *(list(column) for column in zip(*rows.reserves, strict=True)),
-        )
-    if rows.items:
-        await db.execute(
-            "INSERT INTO settlement_item (capture_id, merchant_id, amount_minor, ccy, available_on)"
-            " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::date[])",
-            *(list(column) for column in zip(*rows.items, strict=True)),
-        )
+    await db.insert(
+        "capture_leg", ("capture_id", "leg", "account_no", "amount_minor", "rule_id"), rows.legs
+    )
+    await db.insert(
+        "reserve_hold",
+        ("id", "plan_id", "capture_id", "merchant_id", "amount_minor", "ccy", "releases_on"),
+        rows.reserves,
+    )
+    await db.insert(
+        "settlement_item",
+        ("capture_id", "merchant_id", "amount_minor", "ccy", "available_on"),
+        rows.items,
+    )

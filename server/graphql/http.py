@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from domain.core.errors import DomainError, Unavailable
 from resolvers.context import Context
@@ -67,6 +68,7 @@ class Http:
         """Answer one request."""
         headers = request.headers(scope["headers"])
         context = context_of(scope, headers)
+        bind_contextvars(request_id=context.request_id)  # on every line this request logs
         kind = JSON
         try:
             check_version(headers)

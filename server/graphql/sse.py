@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import orjson
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from domain.core.errors import DomainError
 from resolvers.context import Context
@@ -52,6 +53,7 @@ class EventStreams:
         """Serve one stream to its end."""
         headers = request.headers(scope["headers"])
         context = context_of(scope, headers)
+        bind_contextvars(request_id=context.request_id)
         try:
             check_version(headers)
             if scope["method"] != "POST":

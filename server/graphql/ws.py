@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import orjson
 from starlette.types import Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
+from domain.core import ids
 from domain.core.errors import DomainError
 from resolvers.context import Context
 from resolvers.errors import Throttled
@@ -220,6 +222,8 @@ class Socket:
         """One operation to its end; its id is free before the last message is sent."""
         mine = self.tasks[operation_id]
         context = self.context.fork()
+        context.request_id = ids.uuid7().hex
+        bind_contextvars(request_id=context.request_id)
         try:
             await self._serve(operation_id, mine, asked, context)
         except Closed:

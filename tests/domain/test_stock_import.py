@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from datetime import timedelta
 from uuid import UUID
 
@@ -243,25 +244,23 @@ async def test_progress_is_seen_from_outside_while_it_runs(
     shop, job = await make.shop(keys=0), ids.uuid7()
     monkeypatch.setattr(imports, "CHUNK", 10)
     monkeypatch.setattr(imports, "PROGRESS_S", 0)
-    seen: set[tuple[str, int]] = set()
+    seen: list[tuple[str, int, int]] = []
+    tell = imports._apart
 
-    async def watch() -> None:
-        while True:
-            keys = await stored()
-            report = await catalogue.report_of([shop.merchant_id], job)
-            if report is not None:
-                seen.add((report.state, report.done_lines))
-                assert keys == 0 or report.state == "done"
-                if report.state == "done":
-                    return
+    async def look() -> None:
+        report = await catalogue.report_of([shop.merchant_id], job)
+        assert report is not None
+        seen.append((report.state, report.done_lines, await stored()))
 
-    text = "\n".join(f"K-{place}" for place in range(400))
-    await asyncio.wait_for(asyncio.gather(bring(shop, text, import_id=job), watch()), timeout=20)
+    async def tell_and_look(sql: str, *args: object) -> None:
+        await tell(sql, *args)
+        await asyncio.create_task(look(), context=contextvars.Context())
 
-    running = {done for state, done in seen if state == "running"}
-    assert len(running) > 3
-    assert all(done % 10 == 0 for done in running)
-    assert ("done", 400) in seen
+    monkeypatch.setattr(imports, "_apart", tell_and_look)
+    await bring(shop, "\n".join(f"K-{place}" for place in range(40)), import_id=job)
+    await look()
+
+    assert seen == [("running", done, 0) for done in (0, 10, 20, 30, 40)] + [("done", 40, 40)]
 
 
 async def test_an_import_joins_the_callers_transaction(db: None) -> None:

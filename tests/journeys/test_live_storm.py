@@ -46,6 +46,9 @@ async def test_d01_two_hundred_buyers_and_twenty_keys(
         await at_rest(of, timeout_s=12)
     finally:
         open("/tmp/rel/up.log", "w").write((live_server.data_dir / "up.log").read_text())
+        for r in await core.fetch("SELECT pid, state, wait_event, left(query,200), xact_start FROM pg_stat_activity WHERE datname = current_database()"): print(tuple(r))
+        for r in await core.fetch("SELECT locktype, relation::regclass, mode, granted, pid FROM pg_locks WHERE NOT granted"): print(tuple(r))
+        print(live_server.pids())
 
     told = Counter(trip.outcome for trip in trips)
     goods = await goods_of(crowd, trips)

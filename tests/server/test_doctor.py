@@ -104,6 +104,17 @@ async def test_a_database_that_can_lose_commits_is_wrong(
     assert ("fsync is off", doctor.Verdict.WRONG) in words
 
 
+async def test_more_processes_than_connections_is_wrong(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await findings())["connections"][0].verdict is doctor.Verdict.OK
+
+    monkeypatch.setenv("KAMI_API_PROCESSES", "40")
+    found = (await findings())["connections"][0]
+    assert found.verdict is doctor.Verdict.WRONG
+    assert found.remedy == "Raise max_connections to 426 or run fewer processes."
+
+
 async def test_waiting_migrations_are_named(db: None) -> None:
     from domain.core import db as core
 

@@ -12,9 +12,7 @@ export const orderId = decodeURIComponent(location.pathname.split("/")[2] ?? "")
  * back without it. Null when neither is there.
  */
 export function accessKey() {
-  const given = readKey(location.hash);
-  if (given) remember(orderId, { key: given });
-  return given ?? recall(orderId).key ?? null;
+  return readKey(location.hash) ?? recall(orderId).key ?? null;
 }
 
 /** A key out of `#k=…`, `#accessKey=…`, a whole link, or the key alone; null when it is none. */

@@ -28,6 +28,7 @@ await start(async () => {
 async function show() {
   const { order } = await ask("bill", { id: orderId, key });
   if (order === null) return askForKey("pay", t("key.wrong"));
+  remember(orderId, { key });
   if (order.status !== "AWAITING_PAYMENT") return location.replace(link("orders", orderId, key));
   const { market } = await ask("methods", { amount: order.total, platform: platform() });
   document.title = t("pay.titleOf", { amount: money(order.total) });
@@ -100,7 +101,7 @@ async function pay(order, method, button) {
     button.classList.remove("going");
     if (error.code === "QUOTE_EXPIRED") expired(order);
     else if (error.code === "ORDER_STATE_CONFLICT" || error.code === "OUTCOME_UNKNOWN") location.replace(link("orders", orderId, key));
-    else problem.say(error.message);
+    else problem.say(error.code ? error.message : t("error.broken"));
   }
 }
 
