@@ -21,7 +21,7 @@ from domain import fx
 from domain.core import bell, db, live, once
 from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
-from server import callbacks, graphiql, health, mailbox, uploads
+from server import callbacks, graphiql, health, mailbox, pages, uploads
 from server.graphql.limits import GENEROUS, STRICT, LocalBuckets, Size
 from server.graphql.view import GraphQL
 
@@ -55,6 +55,7 @@ def create_app(schema: strawberry.Schema | None = None) -> App:
         is_open=found.in_development,
         origins=origins(found),
         buckets=LocalBuckets(bucket(found)),
+        registered=pages.site().shelf(),
     )
     rest = Starlette(routes=_routes(found), lifespan=_lifespan)
     return App(graphql, rest)
@@ -78,6 +79,7 @@ def _routes(found: Settings) -> Sequence[BaseRoute]:
         *health.routes,
         *uploads.routes(),
         *mailbox.routes(found),
+        *pages.routes(found),
     ]
     if found.in_development:
         routes += graphiql.routes()

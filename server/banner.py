@@ -13,7 +13,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from domain.core.settings import Settings, reachable
-from server import demo_logins
+from server import demo_logins, pages
 
 _VARIANT = (
     '{ shop(handle: "demo") { products(first: 1) { nodes { title variants { id title } } } } }'
@@ -39,6 +39,7 @@ def show(settings: Settings) -> None:
     console = Console()
     url = settings.public_url
     where = Table.grid(padding=(0, 2))
+    where.add_row("Demo shop", f"[bold]{url}{pages.DEMO}[/]")
     where.add_row("GraphiQL", f"[bold]{url}/graphiql[/]")
     where.add_row("API", f"{url}/graphql")
     if settings.smtp_url is None:

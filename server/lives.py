@@ -82,9 +82,14 @@ async def launch(
 class Nursery:
     """A Starter: forks of one process that has loaded the code. It is started when needed, again when it dies."""
 
-    def __init__(self, environment: Mapping[str, str], output: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        output: Callable[[], tuple[asyncio.Task[None], int]],
+    ) -> None:
         self._environment = environment
         self._output = output
+        self._words: asyncio.Task[None] | None = None
         self._life: Life | None = None
         self._control: socket.socket | None = None
         self._ids = itertools.count(1)
@@ -122,7 +127,7 @@ class Nursery:
             return self._control
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        output = self._output()
+        self._words, output = self._output()
         try:
             environment = {**self._environment, CONTROL: "@1", "KAMI_PROCESS": "nursery"}
             self._life = await launch(["nursery"], environment, [output, theirs.fileno()])

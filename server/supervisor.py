@@ -117,7 +117,7 @@ class Supervisor:
         self.environment = self._environment()
         if CAN_FORK:
             self._starter = self._nursery = Nursery(
-                self.environment, lambda: forward("nursery", self.say)[1]
+                self.environment, lambda: forward("nursery", self.say)
             )
         self._start_children()
         await self._migrate()

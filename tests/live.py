@@ -43,10 +43,10 @@ class LiveServer:
         found = {**facts["processes"], **facts["servers"], "nursery": facts["nursery"]}
         return {name: pid for name, pid in found.items() if pid is not None}
 
-    def kill(self, name: str) -> int:
-        """`kill -9` one of them; its pid. The supervisor starts it again."""
+    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
+        """`kill -9` one of them, or another signal; its pid. The supervisor starts it again."""
         pid = self.pids()[name]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return pid
 
     def wait_back(self, name: str, killed: int, timeout_s: float = 30) -> int:
@@ -83,13 +83,17 @@ class LiveServer:
 
 
 def start(servers: database.Servers, name: str, **environment: str) -> LiveServer:
-    """Start `kami up` on a fresh database `name`; returns when it is ready."""
+    """Start `kami up` on a fresh database `name`; returns when it is ready.
+
+    `KAMI_DATABASE_URL=""` lets it run a PostgreSQL of its own, which a test may then crash.
+    """
     dsn = database.create_now(servers, name)
     data_dir = Path(tempfile.mkdtemp(prefix="kami-live-"))
     data_dir.chmod(0o711)
     known = {f"KAMI_{key.upper()}": getattr(settings(), key).get_secret_value() for key in SECRETS}
     known |= {"KAMI_ENV": "test", "KAMI_DATA_DIR": str(data_dir), "KAMI_DATABASE_URL": dsn}
     known |= {"KAMI_PORT": str(free_port()), "KAMI_LOG_FORMAT": "console", **environment}
+    known = {key: value for key, value in known.items() if value}
     with open(data_dir / "up.log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "server.cli", "up"],

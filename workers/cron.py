@@ -28,7 +28,7 @@ from domain import (
 )
 from domain.core import bell, db, once, promises, saga, trace
 from workers import books
-from workers.loops import Loop
+from workers.loops import Loop, end
 
 LOOK_EVERY_S = 5.0
 TIMEOUT_S = 60.0
@@ -162,9 +162,7 @@ class Timetable:
 
     async def stop(self) -> None:
         """Cancel what runs; it is begun again elsewhere when its lease is over."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await end(*self._running)
 
     async def idle(self) -> None:
         """Wait until nothing runs; for tests."""

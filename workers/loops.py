@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -12,6 +13,7 @@ from domain.core import bell, trace
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.1, 5.0
 STOP_S = 5.0
+CANCEL_EVERY_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -94,6 +96,16 @@ async def keep_running(loops: Sequence[Loop], until: asyncio.Event) -> None:
         if running:
             await asyncio.wait(running, timeout=STOP_S)
     finally:
-        for task in (*running, listener):
+        await end(*running, listener)
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait until they are over, whatever they end with.
+
+    redis-py swallows a cancellation that meets its `timeout(0)`, so one is not always enough.
+    """
+    while alive := [task for task in tasks if not task.done()]:
+        for task in alive:
             task.cancel()
-        await asyncio.gather(*running, listener, return_exceptions=True)
+        await asyncio.wait(alive, timeout=CANCEL_EVERY_S)
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -61,10 +61,9 @@ async def kinds(merchant_id: UUID, variant_ids: Sequence[UUID]) -> dict[UUID, De
 # whole takes nothing (its keys stay locked until the transaction ends). `lot` walks the index
 # from one lot with open keys to the next, so that lots sold out long ago cost nothing.
 _CLAIM = """
-{before} ask AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[])
-        AS t(order_id, merchant_id, line_id, variant_id, quantity) {only}
-), wanted AS (
+WITH asked AS (
+    {asked}
+), {before} wanted AS (
     SELECT variant_id, sum(quantity)::int AS quantity FROM ask GROUP BY 1
 ), picked AS MATERIALIZED (
     SELECT w.variant_id, k.id, row_number() OVER (PARTITION BY w.variant_id) AS rank
@@ -99,20 +98,32 @@ _CLAIM = """
         sold_at = CASE WHEN $8::text = 'sold' THEN $6::timestamptz END
     FROM given g WHERE g.is_whole AND c.id = g.id AND c.open
         -- As arrays, so that the primary key is used whatever the planner believes of the table.
-        AND c.merchant_id = ANY($2) AND c.id = ANY(ARRAY(SELECT id FROM given WHERE is_whole))
+        AND c.merchant_id = ANY(ARRAY(SELECT DISTINCT merchant_id FROM ask))
+        AND c.id = ANY(ARRAY(SELECT id FROM given WHERE is_whole))
     RETURNING c.order_id, c.merchant_id
 ) {after}
 """
+# One line, as most orders have, comes as plain values: with arrays the planner would guess their length
+# and plan anew at every call.
+_ONE = """
+    SELECT $1::uuid AS order_id, $2::uuid AS merchant_id, $3::uuid AS line_id, $4::uuid AS variant_id,
+        $5::int AS quantity"""
+_MANY = """
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[])
+        AS t(order_id, merchant_id, line_id, variant_id, quantity)"""
 _SELL = _CLAIM.format(
-    before="WITH", only="", after="SELECT order_id, count(*)::int AS taken FROM taken GROUP BY 1"
+    asked=_MANY,
+    before="ask AS (SELECT * FROM asked),",
+    after="SELECT order_id, count(*)::int AS taken FROM taken GROUP BY 1",
 )
 # Reserving an order again only moves its deadline. A hold that lapsed is taken up again.
-_RESERVE = _CLAIM.format(
-    before="""WITH kept AS (
+_BEFORE_RESERVE = """kept AS (
     UPDATE stock_hold SET held_until = greatest(held_until, $9::timestamptz)
-    WHERE order_id = ANY($1) AND state = 'held' RETURNING order_id), """,
-    only="WHERE order_id NOT IN (SELECT order_id FROM kept)",
-    after=""", held AS (
+    WHERE order_id IN (SELECT order_id FROM asked) AND state = 'held' RETURNING order_id
+), ask AS (
+    SELECT * FROM asked WHERE order_id NOT IN (SELECT order_id FROM kept)
+),"""
+_AFTER_RESERVE = """, held AS (
     INSERT INTO stock_hold AS h
         (order_id, merchant_id, quantity, held_until, address_hash, device_hash, email_hash)
     SELECT order_id, merchant_id, count(*), $9::timestamptz, $10::bytea, $11::bytea, $12::bytea
@@ -120,7 +131,10 @@ _RESERVE = _CLAIM.format(
     ON CONFLICT (order_id, merchant_id) DO UPDATE SET state = 'held', quantity = excluded.quantity,
         held_until = excluded.held_until
     RETURNING order_id)
-SELECT order_id FROM kept UNION ALL SELECT order_id FROM held""",
+SELECT order_id FROM kept UNION ALL SELECT order_id FROM held"""
+_RESERVE_ONE, _RESERVE = (
+    _CLAIM.format(asked=asked, before=_BEFORE_RESERVE, after=_AFTER_RESERVE)
+    for asked in (_ONE, _MANY)
 )
 
 
@@ -164,9 +178,11 @@ async def reserve(
 
 
 async def _reserve_keys(ask: Ask, until: datetime, hashes: Sequence[bytes | None]) -> bool:
+    columns = _columns([ask])
+    is_one = len(ask.lines) == 1
     rows = await db.fetch(
-        _RESERVE,
-        *_columns([ask]),
+        _RESERVE_ONE if is_one else _RESERVE,
+        *(column[0] if is_one else column for column in columns),
         clock.now(),
         random.randrange(BUCKETS),
         "reserved",

@@ -38,7 +38,7 @@ async def _close(order: Order, status: OrderStatus, kind: EventKind, *, intent: 
     await orders.move(order, status, kind)
     await payments.intents([order.id], [intent])
     if await payments.live_of(order.id) is None:
-        await catalogue.release([order.id])
+        await catalogue.release([order.id], lapsed=status is OrderStatus.EXPIRED)
     if order.coupon_id is not None:
         await catalogue.give_back_coupons([order.id])
     if order.captured_minor > order.returned_minor:

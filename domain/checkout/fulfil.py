@@ -23,6 +23,7 @@ from domain.payments.models import Capture, Word
 from domain.settlement import Booking
 
 SET_MAX = 200
+ERROR_MAX = 500
 _FREED_BY_MONEY = ("partial", "short", "held", "delivering")
 _log = structlog.get_logger(__name__)
 
@@ -74,6 +75,9 @@ async def _gather(
     attempts = await payments.attempts_of(asked) if asked else {}
     at = clock.now()
     sales = {order_id: Sale(order, at) for order_id, order in held.items()}
+    if paid := [order_id for order_id, order in held.items() if order.captured_minor]:
+        for order_id, kept_minor in (await payments.kept_of(paid)).items():
+            sales[order_id].kept_before_minor = kept_minor
     strays: list[tuple[int, str, str | None]] = []
     for word in words:
         if word.subject == "refund":
@@ -142,7 +146,9 @@ def _decide(sales: Sequence[Sale]) -> list[Booking]:
 def _bookings(sale: Sale) -> list[Booking]:
     outcome = sale.outcome
     if outcome is rules.Outcome.NOTHING:
-        return []
+        # Sent round again, and nothing came of it (its money is on its way back): it waits where it was.
+        reason = rules.WAITS_FOR.get(sale.order.status, "partial")
+        return [Booking.park(capture, reason) for capture in sale.captures]
     if outcome is not rules.Outcome.DELIVER:
         reason = rules.PARK_REASON[outcome]
         known = outcome is not rules.Outcome.SURPLUS
@@ -281,5 +287,5 @@ async def _park_first(lane: int, error: str) -> None:
         await settlement.open_exception(
             "unfulfillable",
             capture=due[0] if due else None,
-            facts={"error": error, "inbox_no": words[0].no if words else None},
+            facts={"error": error[:ERROR_MAX], "inbox_no": words[0].no if words else None},
         )

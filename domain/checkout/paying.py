@@ -192,7 +192,8 @@ async def _open(
             raise QuoteExpired()
         if is_held and not order.risk_hold:
             await orders.hold(order_id, is_held=True)
-        left = Money(order.total_minor - order.captured_minor + order.returned_minor, order.ccy)
+        kept = await payments.kept_of([order_id]) if order.captured_minor else {}
+        left = Money(order.total_minor - kept.get(order_id, 0), order.ccy)
         try:
             attempt = await payments.open_attempt(
                 attempt_id,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from domain import catalogue, ledger, orders, payments, settlement
+from domain.checkout.sale import CONFLICTED
 from domain.core import db, ids, promises, trace
 from domain.core.errors import NotFound
 from domain.core.money import Money, UnsupportedCurrency
@@ -50,11 +51,8 @@ async def ask(
     """
     async with db.transaction():
         order = await orders.lock_one(order_id)
-        captures = [
-            one
-            for one in await payments.captures_of(order_id)
-            if one.kept_minor and _fits(one, only)
-        ]
+        kept = [one for one in await payments.captures_of(order_id) if _is_the_orders(one)]
+        captures = [one for one in kept if not only or one.park_reason in only]
         free = sum(one.kept_minor for one in captures)
         wanted = free if amount_minor is None else amount_minor
         if wanted <= 0 or wanted > free:
@@ -72,7 +70,8 @@ async def ask(
                 wanted -= part
         await _revoke(
             order,
-            is_all=sum(one.kept_minor for one in captures) == sum(one.amount_minor for one in made),
+            # Of all the order's money, not of the surplus alone: who paid twice keeps the goods.
+            is_all=sum(one.kept_minor for one in kept) == sum(one.amount_minor for one in made),
         )
         for refund in made:
             await orders.tell(
@@ -113,8 +112,9 @@ async def return_partial(order_id: UUID) -> None:
             await ask(order_id, None, reason="expired", asked_by=SYSTEM, only=("partial",))
 
 
-def _fits(capture: Capture, only: Sequence[str]) -> bool:
-    return not only or (capture.park_reason in only)
+def _is_the_orders(capture: Capture) -> bool:
+    """Money that contradicts its attempt is nobody's to give back before it is explained (B06)."""
+    return capture.kept_minor > 0 and capture.park_reason != CONFLICTED
 
 
 async def _book_ask(
@@ -274,6 +274,9 @@ async def hear(refund_id: UUID, said: RefundAnswer) -> None:
         if refund is None:
             raise NotFound()
         order = await orders.lock_one(refund.order_id)
+        # Again under the lock: another word on it may have been faster.
+        refund = await payments.find_refund(refund_id)
+        assert refund is not None, refund_id
         if said.state is RefundState.SUCCEEDED:
             await _succeed(order, refund, said)
         elif said.state is RefundState.FAILED:
@@ -329,13 +332,9 @@ async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
         await orders.returned(order, -refund.amount_minor)
     await ledger.reverse_key(f"refund:{refund.id}:undo", f"refund:{refund.id}:ask")
     await payments.give_back_capture(refund)
-    legs, sources = refund.cover_json["legs"], refund.cover_json["sources"]
-    if legs:
+    if legs := refund.cover_json["legs"]:
         await settlement.return_legs(refund.capture_id, legs, sign=-1)
-        if drawn := sources.get("merchant_reserved", 0):
-            await settlement.draw_reserve(refund.capture_id, -drawn)
-        if pending := sources.get("merchant_pending", 0):
-            await settlement.shrink_item(refund.capture_id, -pending)
+        await settlement.undo_cover(refund)
     await orders.tell(
         order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code
     )

@@ -100,6 +100,11 @@ PARK_REASON = {
     Outcome.WAIT: "partial",
     Outcome.SURPLUS: "surplus",
 }
+WAITS_FOR = {
+    OrderStatus.SHORT: "short",
+    OrderStatus.HELD: "held",
+    OrderStatus.DELIVERING: "delivering",
+}
 INTENT = {
     Outcome.DELIVER: "succeeded",
     Outcome.START_DELIVERY: "succeeded",

@@ -17,6 +17,8 @@ from domain.payments.models import Attempt, Capture, Word
 from domain.payments.rules import AttemptFacts, Verdict, judge
 
 CONFLICTED = "conflicted"
+# Written into an attempt that was given up for want of goods; money that comes after all is late money.
+REFUSED = ("out_of_stock", "hold_limit")
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class Sale:
     has_stock: bool = False
     outcome: rules.Outcome = rules.Outcome.NOTHING
     is_declined: bool = False
+    was_refused: bool = False  # the buyer was told that the goods are gone
+    kept_before_minor: int = 0  # what is on its way back is not kept
     fresh_minor: int = 0
     _arrival: rules.Arrival | None = None
 
@@ -111,6 +115,7 @@ class Sale:
             return
         self.captures.append(capture)
         self.fresh_minor += fresh.minor
+        self.was_refused |= attempt.raw_code in REFUSED
 
     @property
     def arrival(self) -> rules.Arrival:
@@ -125,10 +130,10 @@ class Sale:
         return rules.Arrival(
             status=order.status,
             total_minor=order.total_minor,
-            kept_before_minor=order.captured_minor - order.returned_minor,
+            kept_before_minor=self.kept_before_minor,
             arrived_minor=arrived,
             is_expired=order.status is OrderStatus.AWAITING_PAYMENT
-            and self._came_after(order.expires_at),
+            and (self.was_refused or self._came_after(order.expires_at)),
             is_held_by_risk=order.risk_hold,
             # The captures of such an order are sent round again only when everything is handed over.
             is_plain=order.is_plain or order.status is OrderStatus.DELIVERING,

@@ -49,7 +49,10 @@ async def _free(order_id: UUID, status: OrderStatus, reason: str) -> int:
     """Send the parked captures of an order that is still in `status` round again; 1 when there were any."""
     async with db.transaction():
         order = await orders.lock_one(order_id)
-        if order.status is not status or not await payments.free(order_id, (reason,)):
+        if order.status is not status:
             return 0
+        kept_minor = (await payments.kept_of([order_id])).get(order_id, 0)
+        if kept_minor < order.total_minor or not await payments.free(order_id, (reason,)):
+            return 0  # its money, or a part of it, is on its way back: a person decides
         db.after_commit(lambda: bell.ring(bell.CAPTURES, str(order.lane)))
         return 1

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 import i18n
+from domain import catalogue
 from domain.core import db, events, ids, vault
 from domain.core.errors import DomainError
 from domain.core.events import Event
@@ -62,6 +63,7 @@ async def collect(*, limit: int = events.READ_MAX) -> int:
         if position is None:
             return 0
         told = [event for event in read if event.kind in rules.MAILS]
+        told += await _run_low(told)
         if told:
             orders = await queries.subjects({event.order_id for event in told})
             titles = await _titles(told)
@@ -85,6 +87,29 @@ def _variant(event: Event) -> UUID | None:
         return ids.decode(text, "var") if text.startswith("var_") else UUID(text)
     except (ids.IdInvalid, ValueError):
         return None
+
+
+async def _run_low(told: Sequence[Event]) -> list[Event]:
+    """Variants that these sales brought to their threshold, as if each were an event of one of them.
+
+    Read here and not with the sale: the merchant is told a moment later, and selling stays short.
+    """
+    sold = {event.order_id: event for event in told if event.kind == rules.DELIVERED}
+    if not sold:
+        return []
+    orders = await queries.orders_by_variant(list(sold))
+    low = await catalogue.low_stock(list(orders))
+    return [
+        Event(
+            orders[one.variant_id],
+            one.merchant_id,
+            # Not a place in the order's log; below zero it meets none, and each variant has its own.
+            -place,
+            rules.STOCK_RAN_LOW,
+            {"variant_id": str(one.variant_id), "available": one.available},
+        )
+        for place, one in enumerate(low, 1)
+    ]
 
 
 async def _titles(told: Sequence[Event]) -> dict[UUID, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import i18n
@@ -71,3 +71,13 @@ async def waiting() -> int:
             " clock_timestamp()"
         )
     )
+
+
+async def orders_by_variant(order_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """One of these orders for each variant that was bought in them."""
+    rows = await db.fetch(
+        "SELECT DISTINCT ON (variant_id) variant_id, order_id FROM order_line"
+        " WHERE order_id = ANY($1) ORDER BY variant_id, order_id",
+        list(order_ids),
+    )
+    return {row["variant_id"]: row["order_id"] for row in rows}

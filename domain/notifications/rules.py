@@ -42,6 +42,11 @@ class Template(StrEnum):
 
 _B, _M, _T = Audience.BUYER, Audience.MERCHANT, Template
 
+DELIVERED = "order.delivered"
+# Not an event of the log: made while reading it, from the stock that sales have left.
+STOCK_RAN_LOW = "stock.low"
+
+
 # The one table of who hears of what. A refund is told when its money is on the way, in parts as it
 # goes.
 MAILS: Mapping[str, tuple[tuple[Template, Audience], ...]] = {
@@ -52,7 +57,7 @@ MAILS: Mapping[str, tuple[tuple[Template, Audience], ...]] = {
     "refund.succeeded": ((_T.REFUNDED, _B),),
     "payment.late": ((_T.LATE, _M),),
     "payment.mismatch": ((_T.MISMATCH, _M),),
-    "stock.low": ((_T.STOCK_LOW, _M),),
+    STOCK_RAN_LOW: ((_T.STOCK_LOW, _M),),
 }
 
 

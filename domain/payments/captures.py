@@ -87,6 +87,16 @@ async def store(captures: Sequence[Capture]) -> None:
         assert touched == len(known), (touched, len(known))
 
 
+async def kept_of(order_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """What is kept of each locked order's money in minor units: what is on its way back counts as gone."""
+    rows = await db.fetch(
+        "SELECT order_id, sum(amount_minor - returned_minor)::bigint AS kept FROM capture"
+        " WHERE order_id = ANY($1) AND park_reason IS DISTINCT FROM 'conflicted' GROUP BY 1",
+        list(order_ids),
+    )
+    return {row["order_id"]: row["kept"] for row in rows}
+
+
 async def free(order_id: UUID, reasons: Sequence[str]) -> int:
     """Send parked captures of a locked order round again (restocked, cleared by risk, delivered by hand)."""
     return await db.execute(

@@ -12,7 +12,7 @@ from domain.core import clock, db
 from domain.core.ids import uuid7
 from domain.core.money import Money
 from domain.ledger import AccountKey, Transfer
-from domain.payments.models import Capture
+from domain.payments.models import Capture, Refund
 from domain.settlement.models import StoredLeg
 from domain.settlement.rules import cover
 
@@ -22,7 +22,7 @@ ITEMS_MAX = 50_000
 async def open_exception(
     kind: str, *, capture: Capture | None = None, facts: Mapping[str, Any] | None = None
 ) -> None:
-    """Make a doubtful money fact visible to a person, once per kind and capture. Inside a transaction."""
+    """Make a doubtful money fact visible to a person, once per kind, capture and facts. Inside a transaction."""
     await db.execute(
         "INSERT INTO money_exception (id, kind, merchant_id, order_id, capture_id, amount_minor, ccy, facts_json)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
@@ -150,6 +150,44 @@ async def draw_reserve(capture_id: UUID, minor: int) -> None:
         capture_id,
         minor,
     )
+
+
+async def undo_cover(refund: Refund) -> None:
+    """A refund failed and its ask is reversed: what reserve and waiting money had paid is theirs again.
+
+    What was released meanwhile has no day to wait for any more: it goes on to the merchant. Inside a transaction.
+    """
+    sources = refund.cover_json["sources"]
+    late: dict[str, int] = {}
+    if drawn := sources.get("merchant_reserved", 0):
+        state = await db.value(
+            "UPDATE reserve_hold SET drawn_minor = drawn_minor - $2,"
+            " state = CASE WHEN state = 'drawn' THEN 'held' ELSE state END"
+            " WHERE capture_id = $1 RETURNING state",
+            refund.capture_id,
+            drawn,
+        )
+        assert state is not None, refund.capture_id
+        if state == "released":
+            late["merchant_reserved"] = drawn
+    if pending := sources.get("merchant_pending", 0):
+        touched = await db.execute(
+            "UPDATE settlement_item SET amount_minor = amount_minor + $2 WHERE capture_id = $1"
+            " AND released_run_id IS NULL",
+            refund.capture_id,
+            pending,
+        )
+        if not touched:
+            late["merchant_pending"] = pending
+    target = AccountKey("merchant_available", refund.merchant_id, "", refund.ccy)
+    transfers = [
+        Transfer(AccountKey(purpose, refund.merchant_id, "", refund.ccy), target, Money(minor, refund.ccy))
+        for purpose, minor in late.items()
+    ]
+    if transfers:
+        await ledger.post(
+            f"refund:{refund.id}:released", transfers, kind="release", correlation_id=refund.order_id
+        )
 
 
 async def shrink_item(capture_id: UUID, minor: int) -> None:

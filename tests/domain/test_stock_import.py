@@ -173,6 +173,21 @@ async def test_d07_the_report_is_bounded_and_counts_all(db: None) -> None:
     assert caught.value.facts["lines"] == 1_511
 
 
+async def test_d07_a_hundred_thousand_lines_refuse_whole_or_come_in(db: None) -> None:
+    shop = await make.shop(keys=0)
+    text = "\r\n".join(f"KEY-{place:06d}-ABCDEF" for place in range(100_000))
+    bad = f"{text}\r\n\r\nKEY-000041-ABCDEF"
+
+    assert await refusal(shop, bad) == [(100_002, "duplicate_in_file", 42)]
+    assert await stored() == 0
+    report = await bring(shop, bad, skip=True)
+
+    assert (report.added, report.counts) == (100_000, {"duplicate_in_file": 1})
+    assert await catalogue.available(shop.merchant_id, [shop.variant_id]) == {
+        shop.variant_id: 100_000
+    }
+
+
 async def test_j13_no_lines_too_many_and_unknown_encodings(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

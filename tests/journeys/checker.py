@@ -17,7 +17,8 @@ PROMISE_MAX_S = 120
 _KEYS = {
     "L07 delivered without exactly its keys": """
         SELECT o.number FROM orders o WHERE o.status IN ('delivered', 'delivering') AND o.key_units <> (
-            SELECT count(*) FROM card_key k WHERE k.order_id = o.id AND k.state IN ('sold', 'revoked'))""",
+            SELECT count(*) FROM card_key k JOIN order_line l ON l.id = k.order_line_id
+            WHERE l.order_id = o.id AND l.delivery = 'stock' AND k.state IN ('sold', 'revoked'))""",
     "L07 keys sold to an order that is not delivered": """
         SELECT o.number || ' ' || o.status FROM orders o
         WHERE o.status IN ('awaiting_payment', 'short', 'held', 'expired', 'cancelled', 'refunded')

@@ -5,7 +5,7 @@ import { copyButton, h, icon, plain, section } from "./dom.js";
 import { main, start, top } from "./frame.js";
 import { askForKey } from "./key.js";
 import { accessKey, link, orderId, recall, remember } from "./memory.js";
-import { isZero, permille } from "./money.js";
+import { isZero, permille, plus } from "./money.js";
 import { countdown, follow } from "./stream.js";
 import { has, hour, moment, money, number, t } from "./words.js";
 
@@ -168,7 +168,7 @@ function timeline(events) {
 function funds(legs) {
   const some = legs.filter(({ amount }) => !isZero(amount.amount));
   if (!some.length) return null;
-  const whole = some.reduce((largest, { amount }) => (permille(amount.amount, largest) > 1000 ? amount.amount : largest), some[0].amount.amount);
+  const whole = some.reduce((sum, { amount }) => plus(sum, amount.amount), "0");
   return [
     h("h2", null, t("funds.title")),
     h("p", { class: "soft small" }, t("funds.why")),

@@ -10,7 +10,7 @@ import { qrCode } from "./qr.js";
 import { countdown, follow } from "./stream.js";
 import { decimal, has, moment, money, number, t } from "./words.js";
 
-const ICONS = { CARD: "card", WALLET: "wallet", QR: "qr", BANK: "bank", CRYPTO: "coin", REDIRECT: "next" };
+const ICONS = { CARD: "card", WALLET: "wallet", QR: "qr", BANK: "bank", CRYPTO: "coin", REDIRECT: "card" };
 const key = accessKey();
 const seen = recall(orderId);
 const problem = notice();
@@ -76,7 +76,7 @@ function methods(order, offered) {
 function methodButton(order, method, isFirst) {
   const reasons = method.reasons.filter((one) => has(`reason.${one}`)).map((one) => h("span", { class: "chip" }, t(`reason.${one}`)));
   const button = h("button", { type: "button", class: isFirst ? "method first" : "method" },
-    h("span", { class: "kind" }, icon(ICONS[method.kind] ?? "next")),
+    h("span", { class: "kind" }, icon(ICONS[method.kind] ?? "card")),
     h("span", { class: "name" },
       h("b", null, isFirst ? t("pay.with", { amount: money(order.total), method: method.name }) : method.name),
       h("span", { class: "chips" }, isFirst && h("span", { class: "chip best" }, t("pay.best")), ...reasons,

@@ -9,6 +9,7 @@ import { currencyName, language, money, number, t } from "./words.js";
 
 const PAGE = 24;
 const FEW = 10;
+const SHORT = 4;
 const ENDLESS = 1_000_000; // what never runs out, by contract
 const SEARCH_FROM = 7;
 const CURRENCY = "kami.currency";
@@ -18,6 +19,7 @@ const COUNTRY_OF = { USD: "US", EUR: "DE", GBP: "GB", CNY: "CN", HKD: "HK", SGD:
 
 const handle = decodeURIComponent(location.pathname.split("/")[2]);
 const known = new Map(); // variant id → { variant, product, show }
+const hues = new Map();
 const kept = cart(handle);
 let chosen = new Map(Object.entries(kept.lines ?? {}));
 let wanted = choice(CURRENCY);
@@ -140,13 +142,30 @@ function card(product) {
   const id = `p-${product.id}`;
   return h("article", { class: "card product", "aria-labelledby": id }, art,
     h("div", { class: "what" }, h("h2", { id, dir: "auto" }, title), h("p", { class: "soft", dir: "auto" }, plain(product.description)),
-      h("ul", { class: "variants" }, product.variants.map((variant) => row(variant, product)))));
+      variants(product)));
 }
 
+/** The first few variants; the others are one tap away. */
+function variants(product) {
+  const rows = product.variants.map((variant) => row(variant, product));
+  const shown = product.variants.length > SHORT + 1 ? SHORT : rows.length;
+  const hidden = rows.slice(shown).filter((_, place) => !chosen.has(product.variants[shown + place].id));
+  hidden.forEach((one) => (one.hidden = true));
+  const list = h("ul", { class: "variants" }, rows);
+  if (!hidden.length) return list;
+  const button = h("button", { type: "button", class: "others" }, t("shop.others", { count: hidden.length }));
+  button.addEventListener("click", () => {
+    hidden.forEach((one) => (one.hidden = false));
+    button.remove();
+    hidden[0].querySelector(".round:last-child").focus({ preventScroll: true });
+  });
+  return [list, button];
+}
+
+/** A colour per product, far from its neighbours': steps of the golden angle. */
 function hue(id) {
-  let sum = 0;
-  for (const letter of id) sum = (sum * 31 + letter.codePointAt(0)) % 360;
-  return sum;
+  if (!hues.has(id)) hues.set(id, (28 + hues.size * 137) % 360);
+  return hues.get(id);
 }
 
 function row(variant, product) {
@@ -159,8 +178,9 @@ function row(variant, product) {
   const isOut = most < variant.minQuantity;
   const step = h("div", { class: "step" }, less, count, plusOne);
   const element = h("li", { class: isOut ? "variant out" : "variant" },
-    h("div", { class: "name" }, h("span", { dir: "auto" }, plain(variant.title)), h("small", { class: "soft" }, stock(variant, isOut), tiers(variant))),
-    price, step);
+    h("div", { class: "name" }, h("span", { dir: "auto" }, plain(variant.title)),
+      h("span", { class: "terms" }, price, h("small", { class: "soft" }, stock(variant, isOut))), tiers(variant)),
+    step);
   const show = () => {
     const quantity = chosen.get(variant.id) ?? 0;
     count.value = String(quantity);
@@ -203,7 +223,7 @@ function stock(variant, isOut) {
 
 function tiers(variant) {
   if (!variant.tiers.length) return null;
-  return variant.tiers.map((tier) => h("span", { class: "tier" }, t("shop.tier", { count: number(tier.fromQuantity), price: money(tier.price) })));
+  return variant.tiers.map((tier) => h("small", { class: "tier" }, t("shop.tier", { count: number(tier.fromQuantity), price: money(tier.price) })));
 }
 
 /** What one unit costs at a quantity. */

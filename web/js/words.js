@@ -42,7 +42,7 @@ function read() {
 /** A text with its facts; `count` chooses between `key.one` and `key.other`. */
 export function t(key, given = {}) {
   let text = words[key];
-  if ("count" in given) {
+  if (text === undefined && "count" in given) {
     text = words[`${key}.${new Intl.PluralRules(language).select(given.count)}`] ?? words[`${key}.other`];
   }
   if (text === undefined) return key;

@@ -228,6 +228,7 @@ CREATE TABLE money_exception (
     opened_at    TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     closed_at    TIMESTAMPTZ,
     closed_by    VARCHAR(64),
-    UNIQUE NULLS NOT DISTINCT (kind, order_id, capture_id)
+    -- The facts too: two refunds that fail, two payments that belong to nobody, are two things to look at.
+    UNIQUE NULLS NOT DISTINCT (kind, order_id, capture_id, facts_json)
 );
 CREATE INDEX money_exception_open ON money_exception (opened_at) WHERE state = 'open';
