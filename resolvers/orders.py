@@ -36,6 +36,7 @@ class Seen:
 
     view: OrderView
     is_buyer: bool
+    goods: list[catalogue.Good] | None = None  # once revealed
 
     @property
     def order(self) -> orders.Order:
@@ -110,8 +111,17 @@ def parts_of(info: Asked, *path: str) -> frozenset[str]:
     return frozenset(_PART_OF[name] for name in selected(info, *path) if name in _PART_OF)
 
 
-async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:
-    """An order for its buyer (access key), its merchant's members or an operator; None for everyone else."""
+async def by_id(
+    info: Asked,
+    id: strawberry.ID,
+    access_key: str | None = None,
+    *,
+    parts: frozenset[str] | None = None,
+) -> Seen | None:
+    """An order for its buyer (access key), its merchant's members or an operator; None for everyone else.
+
+    `parts` are read along; those the selection asks for when omitted.
+    """
     try:
         order_id = ids.decode(id, "ord")
     except ids.IdInvalid:
@@ -119,7 +129,7 @@ async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -
     is_buyer = vault.is_access_key(order_id, access_key)
     if not is_buyer and info.context.viewer is None:
         return None
-    view = await orders.view(order_id, parts_of(info))
+    view = await orders.view(order_id, parts_of(info) if parts is None else parts)
     if view is None or not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
         return None
     return Seen(view, is_buyer)
@@ -194,14 +204,16 @@ async def goods(seen: Parent[Seen], info: Asked) -> list[catalogue.Good]:
     """The goods, revealed under audit to the buyer alone; empty before delivery."""
     if not seen.is_buyer or seen.order.delivered_at is None:
         return []
-    return await catalogue.goods(
-        seen.order.id,
-        seen.order.merchant_id,
-        # The access key is one visitor, however often the page is opened: one reveal, one audit row.
-        catalogue.Actor(
-            "buyer", seen.order.number, session="buyer", request_id=info.context.request_id
-        ),
-    )
+    if seen.goods is None:
+        seen.goods = await catalogue.goods(
+            seen.order.id,
+            seen.order.merchant_id,
+            # The access key is one visitor, however often the page is opened: one reveal, one audit row.
+            catalogue.Actor(
+                "buyer", seen.order.number, session="buyer", request_id=info.context.request_id
+            ),
+        )
+    return seen.goods
 
 
 async def _seen(order_ids: list[tuple[UUID, frozenset[str]]]) -> Sequence[OrderView | None]:
@@ -218,11 +230,15 @@ async def watch(
     access_key: str | None = None,
     after: str | None = None,
 ) -> AsyncIterator[Happened | Gap | Heartbeat]:
-    """Everything after the cursor, then what happens, with a heartbeat while nothing does."""
-    first = await by_id(info, order_id, access_key)
-    if first is None:
+    """Everything after the cursor, then what happens, with a heartbeat while nothing does.
+
+    An order is read again only for an event that is newer than what was read: events that come together share it.
+    """
+    parts = parts_of(info, "order")
+    seen = await by_id(info, order_id, access_key, parts=parts)
+    if seen is None:
         raise NotFound(path=("orderId",))
-    subject, parts = first.order.id, parts_of(info, "order")
+    subject, is_buyer = seen.order.id, seen.is_buyer
     last = int(page.read(after, _scope(subject), int)[0]) if after else 0
     async with live.hub().listen(subject, after=last) as listener:
         while True:
@@ -233,16 +249,22 @@ async def watch(
             if event.sequence > last + 1:
                 yield Gap(_cursor(subject, event.sequence - 1))
             last = event.sequence
-            yield await _happened(event, parts, is_buyer=first.is_buyer)
+            if seen is None or seen.order.event_seq < last:
+                seen = await _read(subject, parts, is_buyer=is_buyer)
+            yield Happened(subject, last, event.kind, _time(event), seen)
+            if not listener.has_more:
+                seen = None  # nothing of an order stays in memory while nothing happens to it
 
 
-async def _happened(event: Event, parts: frozenset[str], *, is_buyer: bool) -> Happened:
-    view = await read_together(event.order_id, parts)
+async def _read(order_id: UUID, parts: frozenset[str], *, is_buyer: bool) -> Seen:
+    view = await read_together(order_id, parts)
     assert view is not None
+    return Seen(view, is_buyer)
+
+
+def _time(event: Event) -> datetime:
     assert event.recorded_at is not None
-    return Happened(
-        event.order_id, event.sequence, event.kind, event.recorded_at, Seen(view, is_buyer)
-    )
+    return event.recorded_at
 
 
 async def read_together(order_id: UUID, parts: frozenset[str]) -> OrderView | None:

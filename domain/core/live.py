@@ -64,6 +64,11 @@ class Listener:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the next event is here already."""
+        return bool(self._queue)
+
     async def next(self, timeout_s: float) -> Event | None:
         """The next event, or None when nothing happened for `timeout_s`. Errors: SlowConsumer."""
         if self.is_cut:

@@ -199,7 +199,8 @@ async def test_many_events_cost_a_handful_of_statements(db: None, carrier: Carri
     async with core.statements() as sending:
         assert await notifications.send_due(100) == 60
 
-    assert len(reading) <= 8  # begin, reader, position, events, orders, mails, advance, commit
+    # begin, reader, position, events, orders, sold variants, low ones, mails, advance, commit
+    assert len(reading) <= 10
     assert len(sending) == 2
 
 
