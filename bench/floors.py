@@ -63,7 +63,11 @@ async def serving() -> AsyncIterator[tuple[str, int]]:
     """The floors in a process of their own; address and pid."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bench.floors", str(listener.fileno()), pass_fds=(listener.fileno(),)
+            sys.executable,
+            "-m",
+            "bench.floors",
+            str(listener.fileno()),
+            pass_fds=(listener.fileno(),),
         )
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}", process.pid
@@ -105,5 +109,7 @@ async def measure() -> tuple[float, float]:
 
 if __name__ == "__main__":
     with socket.socket(fileno=os.dup(int(sys.argv[1]))) as inherited:
-        config = uvicorn.Config(app(), loop="uvloop", http="httptools", ws="none", access_log=False, log_level="error")
+        config = uvicorn.Config(
+            app(), loop="uvloop", http="httptools", ws="none", access_log=False, log_level="error"
+        )
         uvicorn.Server(config).run([inherited])

@@ -43,7 +43,11 @@ class House:
         """Its processes by name."""
         facts = running.found(self.data_dir)
         assert facts is not None, "the platform has died"
-        found: dict[str, Any] = {"supervisor": facts["pid"], **facts["processes"], **facts["servers"]}
+        found: dict[str, Any] = {
+            "supervisor": facts["pid"],
+            **facts["processes"],
+            **facts["servers"],
+        }
         return {name: pid for name, pid in found.items() if pid}
 
     def cpu(self) -> dict[str, float]:
@@ -61,7 +65,9 @@ class House:
         tree = psutil.Process(self.pid).children(recursive=True)
         for pid in [self.pid, *(child.pid for child in tree)]:
             with contextlib.suppress(OSError):
-                name = names.get(pid) or ("postgres" if "postgres" in processes.command(pid) else "nursery")
+                name = names.get(pid) or (
+                    "postgres" if "postgres" in processes.command(pid) else "nursery"
+                )
                 found[name] = found.get(name, 0.0) + pss_mib(pid)
         return found
 

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> None:
     for name in options:
         if name in arguments:
             place = arguments.index(name)
-            options[name] = arguments.pop(place + 1)  # type: ignore[assignment]
+            options[name] = arguments.pop(place + 1)
             arguments.remove(name)
     timed = "--timed" in arguments
     if timed:

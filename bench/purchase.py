@@ -51,7 +51,10 @@ class Load:
 async def crowd(url: str, count: int) -> AsyncIterator[list[Buyer]]:
     """`count` buyers, each with a connection of its own for requests and one for events."""
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as http, contextlib.AsyncExitStack() as stack:
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        contextlib.AsyncExitStack() as stack,
+    ):
         yield [await stack.enter_async_context(Buyer(http, url)) for _ in range(count)]
 
 
@@ -69,7 +72,9 @@ async def closed(at: House, buyers: list[Buyer], variant_id: str, seconds: float
     return _load(at, trips, before, own, began)
 
 
-async def paced(at: House, buyers: list[Buyer], variant_id: str, seconds: float, rate: float) -> Load:
+async def paced(
+    at: House, buyers: list[Buyer], variant_id: str, seconds: float, rate: float
+) -> Load:
     """`rate` clicks per second, each by the next buyer, whatever the platform does meanwhile."""
     before, own, began = at.cpu(), _own_cpu(), time.perf_counter()
     tasks = []
@@ -86,7 +91,9 @@ def _load(at: House, trips: list[Trip], before: dict[str, float], own: float, be
     spent = {kind: seconds - before.get(kind, 0.0) for kind, seconds in after.items()}
     outcomes = Counter(trip.outcome for trip in trips)
     assert set(outcomes) == {"DELIVERED"}, outcomes
-    assert len({good for trip in trips for good in trip.goods}) == len(trips), "a key was sold twice"
+    assert len({good for trip in trips for good in trip.goods}) == len(trips), (
+        "a key was sold twice"
+    )
     return Load(trips, took, {**spent, "driver": _own_cpu() - own})
 
 
@@ -112,7 +119,9 @@ async def measure(at: House, options: argparse.Namespace, report: Report) -> Non
         await db.close()
     best = max(loads.values(), key=lambda load: load.rate)
     for count, load in loads.items():
-        report.add(f"purchases/s, {count} buyers", load.rate, "/s", goal=250, accepted=150, is_rate=True)
+        report.add(
+            f"purchases/s, {count} buyers", load.rate, "/s", goal=250, accepted=150, is_rate=True
+        )
     report.add(f"click to goods at {options.paced:g}/s, p50", calm.goods_ms(0.5), "ms", goal=100)
     report.add(f"click to goods at {options.paced:g}/s, p99", calm.goods_ms(0.99), "ms")
     report.add("click to goods, most buyers, p50", loads[max(loads)].goods_ms(0.5), "ms")

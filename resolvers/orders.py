@@ -111,25 +111,22 @@ def parts_of(info: Asked, *path: str) -> frozenset[str]:
     return frozenset(_PART_OF[name] for name in selected(info, *path) if name in _PART_OF)
 
 
-async def by_id(
-    info: Asked,
-    id: strawberry.ID,
-    access_key: str | None = None,
-    *,
-    parts: frozenset[str] | None = None,
-) -> Seen | None:
-    """An order for its buyer (access key), its merchant's members or an operator; None for everyone else.
+async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:
+    """An order for its buyer (access key), its merchant's members or an operator; None for everyone else."""
+    return await _look_up(info, id, access_key, parts_of(info))
 
-    `parts` are read along; those the selection asks for when omitted.
-    """
+
+async def _look_up(
+    info: Asked, public_id: str, access_key: str | None, parts: frozenset[str]
+) -> Seen | None:
     try:
-        order_id = ids.decode(id, "ord")
+        order_id = ids.decode(public_id, "ord")
     except ids.IdInvalid:
         return None
     is_buyer = vault.is_access_key(order_id, access_key)
     if not is_buyer and info.context.viewer is None:
         return None
-    view = await orders.view(order_id, parts_of(info) if parts is None else parts)
+    view = await orders.view(order_id, parts)
     if view is None or not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
         return None
     return Seen(view, is_buyer)
@@ -235,7 +232,7 @@ async def watch(
     An order is read again only for an event that is newer than what was read: events that come together share it.
     """
     parts = parts_of(info, "order")
-    seen = await by_id(info, order_id, access_key, parts=parts)
+    seen = await _look_up(info, order_id, access_key, parts)
     if seen is None:
         raise NotFound(path=("orderId",))
     subject, is_buyer = seen.order.id, seen.is_buyer

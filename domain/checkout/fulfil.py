@@ -17,7 +17,7 @@ from domain import catalogue, fx, orders, payments, settlement
 from domain.checkout import rules
 from domain.checkout.sale import CONFLICTED, Sale
 from domain.core import clock, db, events, promises, trace
-from domain.core.errors import DomainError
+from domain.core.errors import DomainError, Unavailable
 from domain.orders.rules import EventKind, OrderStatus
 from domain.payments.models import Capture, Word
 from domain.settlement import Booking
@@ -38,8 +38,8 @@ async def fulfil(lane: int, *, limit: int = SET_MAX) -> int:
         try:
             with trace.span("fulfil", f"lane{lane}"):
                 return await _fulfil_set(lane, limit)
-        except (db.CommitUnknown, asyncpg.PostgresConnectionError, *db.RETRYABLE):
-            # Nothing to look up: what committed is no longer waiting, what did not still is.
+        except (Unavailable, *db.AWAY, *db.RETRYABLE):
+            # No word's fault. Nothing to look up: what committed is no longer waiting, what did not still is.
             raise
         except (DomainError, AssertionError, asyncpg.PostgresError) as error:
             if limit > 1:

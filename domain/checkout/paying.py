@@ -97,7 +97,9 @@ async def pay(
     decision = await risk.assess(_subject(order, offer, visitor))
     if decision.standing is risk.Outcome.DECLINE:
         raise RiskDeclined(reasons=list(decision.reasons))
-    attempt = await _open(view, offer, visitor, once, is_held=decision.standing is risk.Outcome.HOLD)
+    attempt = await _open(
+        view, offer, visitor, once, is_held=decision.standing is risk.Outcome.HOLD
+    )
     if once.is_replay:
         return _outcome(order, attempt)
     said = await _charge(attempt, order, return_url)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,13 @@ RETRYABLE = (
     asyncpg.InvalidCachedStatementError,
 )
 LOST = (asyncpg.ConnectionDoesNotExistError, asyncpg.InterfaceError, ConnectionError, OSError)
+# The server, not the statement, is the reason: stopping, starting, full, or gone.
+AWAY = (
+    *LOST,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
 
 
 class CommitUnknown(Unavailable):
@@ -95,6 +102,7 @@ def credentials(dsn: str, *, minsize: int, maxsize: int) -> dict[str, Any]:
             "lock_timeout": "5000",
             "idle_in_transaction_session_timeout": "10000",
             "timezone": "UTC",
+            "plan_cache_mode": "force_generic_plan",
         },
     }
 
@@ -160,12 +168,7 @@ def pool() -> Any:
 async def _acquire() -> Any:
     try:
         return await pool().acquire(timeout=ACQUIRE_TIMEOUT_S)
-    except (
-        TimeoutError,
-        *LOST,
-        asyncpg.PostgresConnectionError,
-        asyncpg.TooManyConnectionsError,
-    ) as error:
+    except (TimeoutError, *AWAY) as error:
         raise Unavailable(what="database") from error
 
 
@@ -210,12 +213,21 @@ async def transaction() -> AsyncIterator[None]:
         await follow()
 
 
+def _drop(connection: Any) -> None:
+    """Cut it; one that the pool has already thrown away says so, and that is no error of ours."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
 async def _run(opened: _Open, connection: Any) -> None:
     _count("BEGIN")
     try:
         await connection.execute("BEGIN")
+    except AWAY as error:
+        _drop(connection)
+        raise Unavailable(what="database") from error
     except BaseException:
-        connection.terminate()
+        _drop(connection)
         raise
 
 
@@ -224,18 +236,18 @@ async def _rollback(connection: Any) -> None:
         await connection.execute("ROLLBACK")
     except BaseException:
         # The server drops the transaction with the connection; the first error is the one to report.
-        connection.terminate()
+        _drop(connection)
 
 
 async def _commit(connection: Any) -> None:
     _count("COMMIT")
     try:
         await connection.execute("COMMIT")
-    except LOST as error:
-        connection.terminate()
+    except AWAY as error:
+        _drop(connection)
         raise CommitUnknown() from error
     except BaseException:
-        connection.terminate()
+        _drop(connection)
         raise
 
 
@@ -243,7 +255,7 @@ async def _release(connection: Any) -> None:
     try:
         await pool().release(connection)
     except LOST:
-        connection.terminate()
+        _drop(connection)
 
 
 def after_commit(follow: Callable[[], Awaitable[None]]) -> None:
@@ -282,12 +294,22 @@ async def _call(name: str, sql: str, args: Sequence[Any], **named: Any) -> Any:
     _count(sql)
     connection = _connection()
     if connection is not None:
-        return await getattr(connection, name)(sql, *args, **named)
+        return await _send(connection, name, sql, args, named)
     connection = await _acquire()
     try:
-        return await getattr(connection, name)(sql, *args, **named)
+        return await _send(connection, name, sql, args, named)
     finally:
         await _release(connection)
+
+
+async def _send(
+    connection: Any, name: str, sql: str, args: Sequence[Any], named: dict[str, Any]
+) -> Any:
+    """Errors: the server's about the statement; Unavailable when it is not the statement's fault."""
+    try:
+        return await getattr(connection, name)(sql, *args, **named)
+    except AWAY as error:
+        raise Unavailable(what="database") from error
 
 
 async def fetch(sql: str, *args: Any) -> list[Record]:

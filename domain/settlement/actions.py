@@ -181,12 +181,19 @@ async def undo_cover(refund: Refund) -> None:
             late["merchant_pending"] = pending
     target = AccountKey("merchant_available", refund.merchant_id, "", refund.ccy)
     transfers = [
-        Transfer(AccountKey(purpose, refund.merchant_id, "", refund.ccy), target, Money(minor, refund.ccy))
+        Transfer(
+            AccountKey(purpose, refund.merchant_id, "", refund.ccy),
+            target,
+            Money(minor, refund.ccy),
+        )
         for purpose, minor in late.items()
     ]
     if transfers:
         await ledger.post(
-            f"refund:{refund.id}:released", transfers, kind="release", correlation_id=refund.order_id
+            f"refund:{refund.id}:released",
+            transfers,
+            kind="release",
+            correlation_id=refund.order_id,
         )
 
 

@@ -18,8 +18,9 @@ export async function start(page) {
 
 /** The top of the page. `home` is an address or null, `more` further switches. */
 export function top(title, home, ...more) {
-  const name = h("span", { class: "shop" }, title);
-  const mark = h("span", { class: "seal", "aria-hidden": "true" }, "紙");
+  // The storefront has no other heading of the first level.
+  const name = h(document.body.classList.contains("at-shop") ? "h1" : "span", { class: "shop" }, title);
+  const mark = h("span", { class: "seal", lang: "ja", "aria-hidden": "true" }, "紙");
   document.getElementById("top").replaceChildren(
     h("div", { class: "wide bar" }, home ? h("a", { class: "brand", href: home }, mark, name) : h("span", { class: "brand" }, mark, name),
       h("div", { class: "switches" }, ...more, languageSwitch())),

@@ -47,6 +47,7 @@ function summary(order, until) {
   return h("div", { class: "card summary" },
     h("p", { class: "soft" }, t("order.number", { number: order.number })),
     h("h1", { class: "big" }, money(order.total)),
+    isPartly(order) && h("p", { class: "notice calm" }, icon("card"), h("span", null, t("pay.rest"))),
     clock,
     h("ul", { class: "bill" }, order.lines.map((line) =>
       h("li", null, h("span", { dir: "auto" }, plain(line.title)), h("span", { class: "times" }, `× ${number(line.quantity)}`)))),
@@ -78,12 +79,21 @@ function methodButton(order, method, isFirst) {
   const button = h("button", { type: "button", class: isFirst ? "method first" : "method" },
     h("span", { class: "kind" }, icon(ICONS[method.kind] ?? "card")),
     h("span", { class: "name" },
-      h("b", null, isFirst ? t("pay.with", { amount: money(order.total), method: method.name }) : method.name),
+      h("b", null, isFirst ? label(order, method) : method.name),
       h("span", { class: "chips" }, isFirst && h("span", { class: "chip best" }, t("pay.best")), ...reasons,
         method.surcharge && h("span", { class: "chip" }, t("pay.surcharge", { amount: money(method.surcharge) })))),
     icon("next"));
   button.addEventListener("click", () => pay(order, method, button));
   return button;
+}
+
+function label(order, method) {
+  return t(isPartly(order) ? "pay.restWith" : "pay.with", { amount: money(order.total), method: method.name });
+}
+
+/** Whether something has arrived already: then only the rest is asked for. */
+function isPartly(order) {
+  return order.paymentState === "PARTIALLY_CHARGED";
 }
 
 async function pay(order, method, button) {
@@ -140,7 +150,7 @@ function sheet(method, until, ...content) {
   ways.replaceChildren(h("h2", null, method.name), h("div", { class: "sheet" }, content),
     h("p", { class: "clock" }, icon("clock"), t("pay.code.until"), left),
     h("p", { class: "soft", role: "status" }, h("span", { class: "dot live" }), t("pay.waiting")),
-    h("button", { type: "button", class: "quiet", onclick: () => show() }, t("pay.other")));
+    h("button", { type: "button", class: "quiet", onclick: () => show() }, t("pay.another")));
   countdown(until, (text) => (left.textContent = text));
   if (watching) return;
   watching = true;

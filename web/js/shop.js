@@ -39,9 +39,11 @@ const wrong = h("small", { id: "email-wrong", class: "wrong", hidden: true });
 const buy = h("button", { class: "go" });
 const form = h("form", { class: "till card", novalidate: true });
 let home = null;
+let searching;
 
 await start(async () => {
   main.className = "wide shopping";
+  top(main.dataset.title, null);
   build();
   await load(true);
 });
@@ -68,7 +70,8 @@ function build() {
     keep();
   });
   skeleton();
-  main.replaceChildren(h("div", { class: "shelf" }, list, more), form);
+  searching = searchField();
+  main.replaceChildren(h("div", { class: "shelf" }, searching, list, more), form);
   draw();
 }
 
@@ -118,8 +121,7 @@ function head({ shop, market }) {
   });
   currency.classList.add("narrowly");
   top(plain(shop.name), null, currency);
-  const count = shop.products.nodes.length;
-  if (count >= SEARCH_FROM || shop.products.pageInfo.hasNextPage) list.before(searchField());
+  if (shop.products.nodes.length < SEARCH_FROM && !search) searching.remove();
 }
 
 function searchField() {

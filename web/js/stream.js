@@ -45,6 +45,8 @@ export function follow({ id, key, after, told, gap, state }) {
         cache: "no-store",
       });
       if (!response.ok || !response.body) throw new Error(`status ${response.status}`);
+      heard();
+      state("live");
       for await (const event of events(response.body, heard)) {
         if (event.id) cursor = event.id;
         if (event.name === "next") take(JSON.parse(event.data));
@@ -59,7 +61,6 @@ export function follow({ id, key, after, told, gap, state }) {
   function take({ data, errors }) {
     if (errors?.length) throw refusal(errors[0]);
     waitMs = WAIT_MIN_MS;
-    state("live");
     const frame = data.orderEvents;
     if (frame.__typename === "StreamHeartbeat") setClock(frame.at);
     else if (frame.__typename === "StreamGap") gap();

@@ -66,9 +66,9 @@ export function money({ amount, currency }) {
   }
 }
 
-/** A decimal text with the language's separators. */
+/** A decimal text with the language's separators, at most six digits behind the point. */
 export function decimal(text) {
-  const digits = (text.split(".")[1] ?? "").length;
+  const digits = Math.min((text.split(".")[1] ?? "").length, 6);
   return new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(text);
 }
 
