@@ -43,16 +43,19 @@ class Meter:
     def watch(self, *, keep_calls: bool) -> None:
         """From now on every statement is timed (round trip) and, if wanted, kept with its arguments."""
 
-        async def timed(name: str, sql: str, args: Any) -> Any:
+        async def timed(name: str, sql: str, args: Any, **named: Any) -> Any:
+            noted, values = sql, tuple(args)
+            if "records" in named:
+                noted = f"COPY {sql} ({', '.join(named['columns'])})"
+                values = tuple(list(column) for column in zip(*named["records"], strict=True))
             if keep_calls:
-                self.calls.append((sql, tuple(args)))
+                self.calls.append((noted, values))
             started = time.perf_counter()
             try:
-                return await self._call(name, sql, args)
+                return await self._call(name, sql, args, **named)
             finally:
-                self.seconds.setdefault(" ".join(sql.split())[:70], []).append(
-                    time.perf_counter() - started
-                )
+                times = self.seconds.setdefault(" ".join(noted.split())[:70], [])
+                times.append(time.perf_counter() - started)
 
         db._call = timed  # type: ignore[assignment]
 

@@ -5,6 +5,7 @@ from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
 from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
+from schema.merchants import MerchantQuery
 from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
@@ -14,6 +15,7 @@ QUERIES: list[type] = [
     DeliveryQuery,
     NodeQuery,
     MarketQuery,
+    MerchantQuery,
     OrderQuery,
     PeopleQuery,
 ]

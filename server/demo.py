@@ -10,7 +10,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -126,6 +126,14 @@ class Wish:
     method: str | None = None
     shop: str = SHOP
 
+    def tidy(self) -> Wish:
+        """Codes in capitals, as the contract writes them."""
+        return replace(
+            self,
+            country=self.country and self.country.upper(),
+            currency=self.currency and self.currency.upper(),
+        )
+
 
 @dataclass
 class Steps:
@@ -153,7 +161,7 @@ class Steps:
 
 async def buy(url: str, wish: Wish | None = None, *, console: Console | None = None) -> int:
     """Buy from the platform at `url`; 0 when the goods came, 1 when they did not (the reason is printed)."""
-    wish = wish or Wish()
+    wish = (wish or Wish()).tidy()
     out = console or Console(highlight=False)
     timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S)
     headers = {"X-Kami-From": wish.country} if wish.country else {}

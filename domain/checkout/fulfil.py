@@ -6,7 +6,7 @@ be fulfilled drops out into its own state; a row that makes the set fail is set 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from domain.checkout.sale import CONFLICTED, Sale
 from domain.core import clock, db, events, promises, trace
 from domain.core.errors import DomainError, Unavailable
 from domain.orders.rules import EventKind, OrderStatus
-from domain.payments.models import Capture, Word
+from domain.payments.models import Attempt, Capture, Word
 from domain.settlement import Booking
 
 SET_MAX = 200
@@ -78,6 +78,10 @@ async def _gather(
     if paid := [order_id for order_id, order in held.items() if order.captured_minor]:
         for order_id, kept_minor in (await payments.kept_of(paid)).items():
             sales[order_id].kept_before_minor = kept_minor
+    odd = [word.reference_id for word in words if word.reference_id and _is_odd(word, attempts)]
+    if odd:
+        for (attempt_id, ccy), minor in (await payments.taken_of(odd)).items():
+            sales[attempts[attempt_id].order_id].taken[attempt_id, ccy] = minor
     strays: list[tuple[int, str, str | None]] = []
     for word in words:
         if word.subject == "refund":
@@ -93,6 +97,14 @@ async def _gather(
         sales[capture.order_id].captures.append(capture)
     # Sorted, so that every later statement meets the rows in the same order.
     return [sales[order_id] for order_id in sorted(sales)], strays
+
+
+def _is_odd(word: Word, attempts: Mapping[UUID, Attempt]) -> bool:
+    """Money in another currency than asked or taken before: what the attempt's row holds is not enough."""
+    attempt = attempts.get(word.reference_id) if word.reference_id else None
+    if attempt is None or not word.amount.minor:
+        return False
+    return {attempt.ccy, attempt.processed_ccy or attempt.ccy} != {word.amount.currency}
 
 
 async def _hear_refund(word: Word) -> tuple[int, str, str | None]:

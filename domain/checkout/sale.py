@@ -36,6 +36,7 @@ class Sale:
     attempt_states: dict[UUID, tuple[str, int | None, str | None, str]] = field(
         default_factory=dict
     )
+    taken: dict[tuple[UUID, str], int] = field(default_factory=dict)  # by attempt and currency
     verdicts: list[tuple[int, str, str | None]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     has_stock: bool = False
@@ -61,7 +62,14 @@ class Sale:
         if attempt.provider_ref and word.provider_ref and attempt.provider_ref != word.provider_ref:
             self.verdicts.append((word.no, "refused", "other provider reference"))
             return
-        facts = AttemptFacts(attempt.requested, attempt.state, attempt.processed_minor or 0)
+        ccy = word.amount.currency
+        known = attempt.processed_minor if attempt.processed_ccy == ccy else 0
+        facts = AttemptFacts(
+            attempt.requested,
+            attempt.state,
+            self.taken.get((attempt.id, ccy), known or 0),
+            is_conflicted=attempt.processed_ccy not in (None, attempt.ccy),
+        )
         judged = judge(facts, word.state, word.amount)
         if judged.verdict is Verdict.NOTHING:
             self.verdicts.append((word.no, "duplicate", None))
@@ -82,7 +90,9 @@ class Sale:
         )
 
     def _take(self, word: Word, attempt: Attempt, fresh: Money, *, is_conflict: bool) -> None:
-        attempt.processed_minor, attempt.processed_ccy = word.amount.minor, word.amount.currency
+        self.taken[attempt.id, fresh.currency] = word.amount.minor
+        if attempt.processed_ccy in (None, fresh.currency):  # the first currency stays
+            attempt.processed_minor, attempt.processed_ccy = word.amount.minor, fresh.currency
         capture = Capture(
             id=uuid7(),
             attempt_id=attempt.id,

@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from domain.core import db
-from domain.orders.models import COLUMNS, Line, Order, order
+from domain.orders.models import COLUMNS, Line, Order
+from domain.orders.models import order as as_order
 from domain.payments.rules import LIVE
 
 # Each part is one JSON sub-select: rows of other nouns read as they are, decided by nobody here.
@@ -77,7 +78,7 @@ async def views(order_ids: Iterable[UUID], parts: Iterable[str] = ()) -> dict[UU
     wanted = frozenset(parts)
     rows = await db.fetch(_select(wanted), list(order_ids))
     return {
-        row["id"]: OrderView(order(row), {part: row[f"part_{part}"] or [] for part in wanted})
+        row["id"]: OrderView(as_order(row), {part: row[f"part_{part}"] or [] for part in wanted})
         for row in rows
     }
 
@@ -87,16 +88,19 @@ async def view(order_id: UUID, parts: Iterable[str] = ()) -> OrderView | None:
     return (await views([order_id], parts)).get(order_id)
 
 
-async def of_merchant(merchant_id: UUID, *, before: UUID | None, limit: int) -> list[Order]:
-    """A merchant's orders, newest first, older than `before`."""
+async def of_merchant(
+    merchant_id: UUID, key: UUID | None, limit: int, *, backward: bool = False
+) -> list[Order]:
+    """A merchant's orders behind `key`: newest first, or oldest first when read backward."""
+    sign, order = (">", "ASC") if backward else ("<", "DESC")
+    behind = f"AND id {sign} $3" if key else ""
     rows = await db.fetch(
-        f"SELECT {COLUMNS} FROM orders WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2)"
-        " ORDER BY id DESC LIMIT $3",
+        f"SELECT {COLUMNS} FROM orders WHERE merchant_id = $1 {behind} ORDER BY id {order} LIMIT $2",
         merchant_id,
-        before,
         limit,
+        *([key] if key else []),
     )
-    return [order(row) for row in rows]
+    return [as_order(row) for row in rows]
 
 
 async def came_late(order_id: UUID) -> bool:

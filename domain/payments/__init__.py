@@ -20,6 +20,7 @@ from domain.payments.captures import (
     park_culprit,
     parked_of,
     store,
+    taken_of,
 )
 from domain.payments.captures import of_order as captures_of
 from domain.payments.inbox import judged, put, put_answer, receive, unpark, waiting
@@ -74,6 +75,7 @@ __all__ = [
     "retired",
     "route",
     "store",
+    "taken_of",
     "unpark",
     "waiting",
 ]

@@ -68,6 +68,15 @@ async def attempts_of(attempt_ids: Sequence[UUID]) -> dict[UUID, Attempt]:
     return {row["id"]: Attempt(*row) for row in rows}
 
 
+async def taken_of(attempt_ids: Sequence[UUID]) -> dict[tuple[UUID, str], int]:
+    """What was taken on attempts so far, by attempt and currency, in minor units."""
+    rows = await db.fetch(
+        "SELECT attempt_id, ccy, max(taken_minor) AS minor FROM capture WHERE attempt_id = ANY($1) GROUP BY 1, 2",
+        list(attempt_ids),
+    )
+    return {(row["attempt_id"], row["ccy"]): row["minor"] for row in rows}
+
+
 async def store(captures: Sequence[Capture]) -> None:
     """Write captures where the set leaves them: new ones inserted, known ones updated."""
     fresh = [one for one in captures if one.is_new]

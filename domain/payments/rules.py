@@ -26,12 +26,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFacts:
-    """What we hold of an attempt when a word about it arrives."""
+    """What we hold of an attempt when a word about it arrives; `taken_minor` in the currency of that word.
+
+    `is_conflicted` when money of another currency was taken on it before: from there only a person leads on (B06).
+    """
 
     requested: Money
     state: str
     taken_minor: int
     kind: MethodKind = MethodKind.REDIRECT
+    is_conflicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +68,11 @@ def judge(held: AttemptFacts, said: str, amount: Money) -> Judgement:
 def _taken(held: AttemptFacts, said: str, amount: Money) -> Judgement:
     if amount.minor <= 0:
         return Judgement(Verdict.NOTHING, held.state)
-    if amount.currency != held.requested.currency:
-        return Judgement(Verdict.CONFLICT, "captured", amount)
     if amount.minor <= held.taken_minor:
         return Judgement(Verdict.NOTHING, held.state)
     fresh = Money(amount.minor - held.taken_minor, amount.currency)
+    if amount.currency != held.requested.currency or held.is_conflicted:
+        return Judgement(Verdict.CONFLICT, "captured", fresh)
     asked = held.requested.minor
     is_part = said == ChargeState.PARTIALLY_CAPTURED and amount.minor < asked
     if amount.minor == asked or is_part or held.kind in PUSH:

@@ -118,7 +118,7 @@ def _facts(subject: Subject, known: Known) -> Facts:
         country=subject.country,
         geo_country=subject.geo_country,
         card_country=subject.card_country,
-        email_domain=subject.email_domain,
+        email_domain=subject.email_domain.lower(),
         counts=known.counts,
         entries=known.entries,
         cleared=known.cleared,

@@ -7,12 +7,12 @@ from domain.settlement.actions import (
     exceptions,
     legs_of,
     open_exception,
-    undo_cover,
     release_due,
     release_reserves,
     return_legs,
     shrink_item,
     surplus_left,
+    undo_cover,
 )
 from domain.settlement.booking import book, key_of
 from domain.settlement.models import Booking, BookingKind, FundsLeg, StoredLeg
@@ -33,10 +33,10 @@ __all__ = [
     "key_of",
     "legs_of",
     "open_exception",
-    "undo_cover",
     "release_due",
     "release_reserves",
     "return_legs",
     "shrink_item",
     "surplus_left",
+    "undo_cover",
 ]

@@ -43,7 +43,19 @@ from tests.journeys import checker
 T = TypeVar("T")
 TURN = st.integers(0, 1_000)
 SAID = st.sampled_from(
-    ("right", "right", "right", "again", "half", "over", "euro", "declined", "processing", "voided", "foreign")
+    (
+        "right",
+        "right",
+        "right",
+        "again",
+        "half",
+        "over",
+        "euro",
+        "declined",
+        "processing",
+        "voided",
+        "foreign",
+    )
 )
 HEARD = st.sampled_from((RefundState.PENDING, RefundState.SUCCEEDED, RefundState.FAILED))
 PROMISED = {
@@ -117,7 +129,11 @@ class Sales(RuleBasedStateMachine):
             state, amount = states.get(what, (what, Money(0, asked.currency)))
         account = "other" if what == "foreign" else None
         number = f"machine-{next(_numbers)}"
-        self.run(make.word(attempt, state, amount=amount, event_id=event_id or number, at=at, account=account))
+        self.run(
+            make.word(
+                attempt, state, amount=amount, event_id=event_id or number, at=at, account=account
+            )
+        )
         if what not in ("again", "foreign"):
             self.said[attempt.id] = (state, amount, number)
 
@@ -156,7 +172,11 @@ class Sales(RuleBasedStateMachine):
 
     @rule(turn=TURN, state=HEARD)
     def provider_says_of_a_refund(self, turn: int, state: RefundState) -> None:
-        rows = self.run(core.fetch("SELECT id FROM refund WHERE merchant_id = $1 ORDER BY id", self.shop.merchant_id))
+        rows = self.run(
+            core.fetch(
+                "SELECT id FROM refund WHERE merchant_id = $1 ORDER BY id", self.shop.merchant_id
+            )
+        )
         if rows:
             self.run(refunds.hear(self.one(rows, turn)["id"], RefundAnswer(state)))
 
@@ -190,14 +210,18 @@ class Sales(RuleBasedStateMachine):
 
     @rule()
     def release(self) -> None:
-        self.run(core.execute("UPDATE reserve_hold SET releases_on = current_date WHERE state = 'held'"))
+        self.run(
+            core.execute("UPDATE reserve_hold SET releases_on = current_date WHERE state = 'held'")
+        )
         self.run(core.execute("UPDATE settlement_item SET available_on = current_date"))
         self.run(settlement.release_reserves())
         self.run(settlement.release_due())
 
     @rule()
     def sweep(self) -> None:
-        self.run(core.execute("UPDATE stock_hold SET held_until = clock_timestamp() - interval '1 s'"))
+        self.run(
+            core.execute("UPDATE stock_hold SET held_until = clock_timestamp() - interval '1 s'")
+        )
         self.run(catalogue.sweep())
 
     @invariant()
@@ -214,7 +238,9 @@ class Sales(RuleBasedStateMachine):
     async def _rest(self) -> None:
         for _ in range(10):
             await self._fulfil()
-            open_refunds = await core.fetch("SELECT id FROM refund WHERE state IN ('created', 'submitted', 'pending')")
+            open_refunds = await core.fetch(
+                "SELECT id FROM refund WHERE state IN ('created', 'submitted', 'pending')"
+            )
             for row in open_refunds:
                 await refunds.hear(row["id"], RefundAnswer(RefundState.SUCCEEDED))
             if not await self._keep_promises() and not open_refunds:

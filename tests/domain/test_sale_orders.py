@@ -87,14 +87,23 @@ async def test_c02_c03_c09_l14_every_order_of_the_same_words_ends_alike() -> Non
         ends.add(await end(order))
 
     assert ends == {
-        ("delivered", "10000", "0", "captured", "['commission600', 'merchant8930', 'reserve470']", "1")
+        (
+            "delivered",
+            "10000",
+            "0",
+            "captured",
+            "['commission600', 'merchant8930', 'reserve470']",
+            "1",
+        )
     }
 
 
 async def test_c09_m08_every_order_of_a_refunds_words_ends_alike() -> None:
     shop = await make.shop(reserve_bps=500)
     before = None
-    for states in itertools.permutations((RefundState.PENDING, RefundState.SUCCEEDED, RefundState.FAILED)):
+    for states in itertools.permutations(
+        (RefundState.PENDING, RefundState.SUCCEEDED, RefundState.FAILED)
+    ):
         order = await make.paid(shop)
         await fulfil(order)
         asked = await refunds.ask(order.id, 4_000, reason="test", asked_by="test")

@@ -154,7 +154,9 @@ async def _storm(
                     await bell.server().flushall()
                     done["flush"] += 1
             elif what == "postgres":
-                await asyncio.sleep(1.5)  # as `pg_ctl -m immediate`; it needs a moment to be one again
+                await asyncio.sleep(
+                    1.5
+                )  # as `pg_ctl -m immediate`; it needs a moment to be one again
                 done[what] += await asyncio.to_thread(_kill, live, what, signal.SIGQUIT)
             elif await asyncio.to_thread(_kill, live, what):
                 done["kill"] += 1

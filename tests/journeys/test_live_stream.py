@@ -115,7 +115,12 @@ async def test_c21_c22_l33_drops_and_a_killed_process_lose_and_repeat_nothing(
 
     for reader in readers:
         assert [event["sequence"] for event in reader.seen] == [1, 2, 3, 4]
-        assert [event["kind"] for event in reader.seen] == ["PLACED", "STARTED", "PAID", "DELIVERED"]
+        assert [event["kind"] for event in reader.seen] == [
+            "PLACED",
+            "STARTED",
+            "PAID",
+            "DELIVERED",
+        ]
         # Fresh values with each event, never those of the first.
         assert reader.seen[0]["order"]["status"] == "AWAITING_PAYMENT"
         assert reader.seen[0]["order"]["goods"] == []
@@ -190,7 +195,14 @@ async def test_j30_a_forged_cursor_is_bad_user_input(server: LiveServer, crowd: 
     mine, other = await begun(crowd), await begun(crowd)
     good = (await events(server, crowd, mine, 1))[0]["cursor"]
     others = (await events(server, crowd, other, 1))[0]["cursor"]
-    forged = [others, "", "x", good[:-1] + ("A" if good[-1] != "A" else "B"), "AAAA" * 5, good + "A"]
+    forged = [
+        others,
+        "",
+        "x",
+        good[:-1] + ("A" if good[-1] != "A" else "B"),
+        "AAAA" * 5,
+        good + "A",
+    ]
 
     for cursor in forged[:1] + forged[2:]:
         watching = Watching(server, crowd.http)
@@ -201,7 +213,9 @@ async def test_j30_a_forged_cursor_is_bad_user_input(server: LiveServer, crowd: 
         await watching.drop()
 
 
-async def test_h01_without_the_key_there_is_no_such_order(server: LiveServer, crowd: Shoppers) -> None:
+async def test_h01_without_the_key_there_is_no_such_order(
+    server: LiveServer, crowd: Shoppers
+) -> None:
     mine, other = await begun(crowd), await begun(crowd)
 
     told = []
@@ -223,7 +237,9 @@ async def sse(
     sent = {"content-type": "application/json", "accept": "text/event-stream", **headers}
     found: list[tuple[str, dict[str, Any]]] = []
     mark = ""
-    async with crowd.http.post(f"{server.url}/graphql/stream", data=orjson.dumps(body), headers=sent) as answer:
+    async with crowd.http.post(
+        f"{server.url}/graphql/stream", data=orjson.dumps(body), headers=sent
+    ) as answer:
         async for raw in answer.content:
             line = raw.decode().rstrip("\n")
             if line.startswith("id: "):

@@ -37,7 +37,9 @@ _keys = itertools.count(1)
 
 
 @pytest.fixture
-async def platform(db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Platform]:
+async def platform(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Platform]:
     async with running(tmp_path, monkeypatch) as found:
         yield found
     assert await checker.faults() == []
@@ -50,14 +52,21 @@ def merchant(of: make.Shop, role: Role = Role.FINANCE) -> Viewer:
 
 
 async def refund(
-    platform: Platform, of: make.Shop, order_id: str, amount: str | None = None, *, key: str | None = None
+    platform: Platform,
+    of: make.Shop,
+    order_id: str,
+    amount: str | None = None,
+    *,
+    key: str | None = None,
 ) -> dict[str, Any]:
     """requestRefund as the merchant; the union member."""
     asked: dict[str, Any] = {"orderId": order_id}
     if amount is not None:
         asked["amount"] = {"amount": amount, "currency": of.price.currency}
     variables = {"input": asked, "key": key or f"refund-{next(_keys)}"}
-    found: dict[str, Any] = (await platform.data(REFUND, variables, viewer=merchant(of)))["requestRefund"]
+    found: dict[str, Any] = (await platform.data(REFUND, variables, viewer=merchant(of)))[
+        "requestRefund"
+    ]
     return found
 
 
@@ -81,7 +90,9 @@ async def settle(platform: Platform) -> None:
 
 
 async def states(order_id: str) -> list[str]:
-    rows = await db.fetch("SELECT state FROM refund WHERE order_id = $1 ORDER BY id", uuid_of(order_id))
+    rows = await db.fetch(
+        "SELECT state FROM refund WHERE order_id = $1 ORDER BY id", uuid_of(order_id)
+    )
     return [row["state"] for row in rows]
 
 
@@ -89,7 +100,9 @@ async def available(of: make.Shop, purpose: str = "merchant_available") -> int:
     return (await ledger.balance(AccountKey(purpose, of.merchant_id, "", of.price.currency))).posted
 
 
-async def test_e10_a_full_refund_returns_every_leg_and_revokes_the_goods(platform: Platform) -> None:
+async def test_e10_a_full_refund_returns_every_leg_and_revokes_the_goods(
+    platform: Platform,
+) -> None:
     of = await make.shop(reserve_bps=500)
     order_id, access_key = await sold(platform, of)
 
@@ -103,12 +116,16 @@ async def test_e10_a_full_refund_returns_every_leg_and_revokes_the_goods(platfor
     assert all(leg["amount"] == leg["returned"] for leg in order["fundsFlow"])
     assert await available(of) == await available(of, "merchant_reserved") == 0
     assert await db.value("SELECT count(*) FROM card_key WHERE state = 'revoked'") == 1
-    assert await db.value("SELECT count(*) FROM card_key WHERE open") == 9  # it never returns to stock
+    assert (
+        await db.value("SELECT count(*) FROM card_key WHERE open") == 9
+    )  # it never returns to stock
     kinds = [event["kind"] for event in order["timeline"]]
     assert kinds[-4:] == ["REVOKED", "REFUND_STARTED", "REFUND_SUCCEEDED", "REFUNDED"]
 
 
-async def test_g20_e08_parts_up_to_exactly_the_remainder_then_nothing_more(platform: Platform) -> None:
+async def test_g20_e08_parts_up_to_exactly_the_remainder_then_nothing_more(
+    platform: Platform,
+) -> None:
     of = await make.shop(reserve_bps=500)
     order_id, access_key = await sold(platform, of)
 
@@ -154,7 +171,9 @@ async def test_c10_the_same_key_refunds_once(platform: Platform) -> None:
     assert await states(order_id) == ["succeeded"]
 
 
-async def test_e11_a_refund_that_fails_later_is_credited_again_and_may_be_repeated(platform: Platform) -> None:
+async def test_e11_a_refund_that_fails_later_is_credited_again_and_may_be_repeated(
+    platform: Platform,
+) -> None:
     of = await make.shop(reserve_bps=500)
     order_id, access_key = await sold(platform, of)
     before = await available(of), await available(of, "merchant_reserved")
@@ -190,7 +209,9 @@ async def test_e11_each_failed_refund_is_seen_by_a_person(platform: Platform) ->
     assert sorted(row["facts_json"]["refund"] for row in rows) == sorted(failed)
 
 
-async def test_e11_after_the_reserve_was_released_a_late_failure_is_still_booked(platform: Platform) -> None:
+async def test_e11_after_the_reserve_was_released_a_late_failure_is_still_booked(
+    platform: Platform,
+) -> None:
     of = await make.shop(reserve_bps=500)
     order_id, _ = await sold(platform, of)
     asked = await refund(platform, of, order_id, "50.00")
@@ -209,7 +230,9 @@ async def test_e11_after_the_reserve_was_released_a_late_failure_is_still_booked
     assert await available(of) == 9_400
 
 
-async def test_e11_after_the_item_was_released_a_late_failure_is_still_booked(platform: Platform) -> None:
+async def test_e11_after_the_item_was_released_a_late_failure_is_still_booked(
+    platform: Platform,
+) -> None:
     of = await make.shop(speed=Speed.T1)
     order_id, _ = await sold(platform, of)
     asked = await refund(platform, of, order_id, "50.00")
@@ -228,7 +251,9 @@ async def test_e11_after_the_item_was_released_a_late_failure_is_still_booked(pl
 
 
 @pytest.mark.parametrize("mode", ["pend", "hang"])
-async def test_a_provider_that_takes_its_time_ends_in_one_refund(platform: Platform, mode: str) -> None:
+async def test_a_provider_that_takes_its_time_ends_in_one_refund(
+    platform: Platform, mode: str
+) -> None:
     of = await make.shop()
     order_id, access_key = await sold(platform, of)
     await platform.sandbox.modes("main", refunds=mode)
@@ -327,7 +352,9 @@ async def test_b06_money_that_contradicts_its_attempt_is_not_refunded_as_if_it_w
 async def short(platform: Platform, of: make.Shop) -> tuple[str, str]:
     """A paid order whose goods were gone when the money came."""
     order_id, access_key, paid = await platform.bought(of)
-    await db.execute("UPDATE card_key SET state = 'available', order_id = NULL, order_line_id = NULL")
+    await db.execute(
+        "UPDATE card_key SET state = 'available', order_id = NULL, order_line_id = NULL"
+    )
     await db.execute("DELETE FROM stock_hold")
     await db.execute("UPDATE card_key SET state = 'locked'")
     words = await db.value("SELECT count(*) FROM inbox_event")
@@ -338,7 +365,9 @@ async def short(platform: Platform, of: make.Shop) -> tuple[str, str]:
     return order_id, access_key
 
 
-async def test_l07_restock_while_a_refund_is_on_its_way_never_gives_goods_and_money(platform: Platform) -> None:
+async def test_l07_restock_while_a_refund_is_on_its_way_never_gives_goods_and_money(
+    platform: Platform,
+) -> None:
     of = await make.shop(keys=1)
     order_id, access_key = await short(platform, of)
     await platform.sandbox.modes("main", refunds="pend")
@@ -359,7 +388,9 @@ async def test_l07_restock_while_a_refund_is_on_its_way_never_gives_goods_and_mo
     assert await db.value("SELECT count(*) FROM card_key WHERE state = 'sold'") == 0
 
 
-async def test_d06_restock_of_a_short_order_that_was_refunded_in_part_waits_in_view(platform: Platform) -> None:
+async def test_d06_restock_of_a_short_order_that_was_refunded_in_part_waits_in_view(
+    platform: Platform,
+) -> None:
     of = await make.shop(keys=1)
     order_id, access_key = await short(platform, of)
     await refund(platform, of, order_id, "30.00")

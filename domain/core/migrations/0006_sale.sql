@@ -126,7 +126,7 @@ CREATE TABLE capture (
     recorded_at    TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     CHECK (returned_minor >= 0 AND returned_minor <= amount_minor),
     CHECK ((state = 'parked') = (park_reason IS NOT NULL)),
-    UNIQUE (attempt_id, taken_minor)
+    UNIQUE (attempt_id, taken_minor, ccy)
 ) WITH (fillfactor = 70);
 CREATE INDEX capture_due ON capture (lane, id) WHERE state = 'captured';
 CREATE INDEX capture_parked ON capture (merchant_id, id) WHERE state = 'parked';
