@@ -60,9 +60,7 @@ async def measure(on: Ground, options: argparse.Namespace, report: Report) -> No
             rounds.append(await engine(on, dsn, [list(LANES)]))
     await verify(dsn, 800 + options.history + options.orders)
     cost = {
-        name: statistics.median(
-            one.cpu_ms(one.python_cpu_s + one.postgres_cpu_s) for one in rounds
-        )
+        name: statistics.median(one.cpu_ms(one.python_cpu_s + one.postgres_cpu_s) for one in rounds)
         for name, rounds in found.items()
     }
     rate = {name: statistics.median(one.rate for one in rounds) for name, rounds in found.items()}

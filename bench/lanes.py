@@ -57,7 +57,7 @@ class Meter:
                 times = self.seconds.setdefault(" ".join(noted.split())[:70], [])
                 times.append(time.perf_counter() - started)
 
-        db._call = timed  # type: ignore[assignment]
+        db._call = timed
 
 
 async def _run(dsn: str, lanes: list[int], record: str | None, *, timed: bool) -> dict[str, Any]:

@@ -78,9 +78,7 @@ async def place(count: int) -> list[UUID]:
     """`count` orders of one merchant; their ids."""
     stands = await backlog.stands(1)
     await backlog.pile_up(count, stands[:1], tag=backlog.tag(), paid=False)
-    rows = await db.fetch(
-        "SELECT id FROM orders WHERE shop_id = $1 ORDER BY id", stands[0].shop_id
-    )
+    rows = await db.fetch("SELECT id FROM orders WHERE shop_id = $1 ORDER BY id", stands[0].shop_id)
     return [row["id"] for row in rows]
 
 

@@ -74,9 +74,7 @@ async def measure(at: House, requests: int, report: Report) -> None:
     finally:
         await db.close()
     bodies = itertools.cycle(
-        orjson.dumps(
-            {"query": ORDER, "variables": {"id": trip.order_id, "key": trip.access_key}}
-        )
+        orjson.dumps({"query": ORDER, "variables": {"id": trip.order_id, "key": trip.access_key}})
         for trip in trips
     )
     page = orjson.dumps({"query": PAGE, "variables": {"handle": "demo"}})

@@ -50,6 +50,7 @@ class ReviewHeldOrderInput:
     verdict: HoldVerdict = strawberry.field(
         description="RELEASE delivers it, DECLINE gives all money back and reveals nothing."
     )
+    reason: str = strawberry.field(description="Why, for the records; 1 to 200 characters.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,9 @@ async def review(info: Asked, input: ReviewHeldOrderInput) -> Handled:
     async with db.transaction():
         if await once.claim({"order_id": str(order_id)}) is None:
             if input.verdict is HoldVerdict.RELEASE:
-                await checkout.clear(order_id)
+                await checkout.clear(order_id, asked_by=info.context.caller, reason=input.reason)
             else:
-                await checkout.decline(order_id, asked_by=info.context.caller)
+                await checkout.decline(order_id, asked_by=info.context.caller, reason=input.reason)
     return await _handled(info, order_id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from domain import orders, payments
+from domain import orders, payments, risk
 from domain.checkout import refunds
 from domain.core import bell, db
 from domain.orders.rules import OrderStateConflict, OrderStatus
@@ -26,23 +26,35 @@ async def restock(variant_id: UUID, *, limit: int = RESTOCK_MAX) -> int:
     return sum([await _free(row["id"], OrderStatus.SHORT, "short") for row in rows])
 
 
-async def clear(order_id: UUID) -> None:
-    """Risk lets a held order go: it is delivered by the next set. Errors: NotFound, OrderStateConflict."""
+async def clear(order_id: UUID, *, asked_by: str, reason: str) -> None:
+    """Risk lets a held order go: it is delivered by the next set, and its reasons do not stop it again.
+
+    Errors: NotFound, OrderStateConflict, FieldInvalid (reason).
+    """
     async with db.transaction():
         order = await orders.lock_one(order_id)
         if not order.risk_hold:
             raise OrderStateConflict(status=order.status.upper())
+        await _resolve(order_id, risk.Outcome.ALLOW, asked_by, reason)
         await orders.hold(order_id, is_held=False)
         await _free(order_id, OrderStatus.HELD, "held")
 
 
-async def decline(order_id: UUID, *, asked_by: str) -> list[Refund]:
+async def decline(order_id: UUID, *, asked_by: str, reason: str) -> list[Refund]:
     """Risk refuses a held order: all its money goes back, nothing is revealed. Errors: as `refunds.ask`."""
     async with db.transaction():
         order = await orders.lock_one(order_id)
         if order.status is not OrderStatus.HELD:
             raise OrderStateConflict(status=order.status.upper())
+        await _resolve(order_id, risk.Outcome.DECLINE, asked_by, reason)
         return await refunds.ask(order_id, None, reason="risk", asked_by=asked_by)
+
+
+async def _resolve(order_id: UUID, outcome: risk.Outcome, actor: str, reason: str) -> None:
+    """Answer every decision on the order that still waits for a person."""
+    for decision in await risk.decisions(order_id):
+        if decision.standing is risk.Outcome.HOLD:
+            await risk.resolve(decision.id, outcome, actor, reason)
 
 
 async def _free(order_id: UUID, status: OrderStatus, reason: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.core.money import Money
@@ -114,8 +114,7 @@ class Buyer:
     locale: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What one order becomes at the end of a set: absolute values, the row is locked."""
 
     id: UUID

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.core.money import Money
@@ -44,8 +44,7 @@ ATTEMPT_COLUMNS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """One statement of a provider waiting in the inbox; `order_id` when it speaks of an attempt of ours."""
 
     no: int

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.core.money import Money
 from domain.payments.ports import ChargeState, MethodKind
@@ -24,8 +24,7 @@ class Verdict(StrEnum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFacts:
+class AttemptFacts(NamedTuple):
     """What we hold of an attempt when a word about it arrives; `taken_minor` in the currency of that word.
 
     `is_conflicted` when money of another currency was taken on it before: from there only a person leads on (B06).
@@ -38,8 +37,7 @@ class AttemptFacts:
     is_conflicted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """`amount` is the new money to book, `state` what the attempt becomes."""
 
     verdict: Verdict

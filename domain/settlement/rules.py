@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from domain.core.errors import DomainError
@@ -35,8 +36,7 @@ class RefundExceedsCaptured(DomainError):
     code = "REFUND_EXCEEDS_CAPTURED"
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """What is cut from a sale. `commission_minor` is already assessed (domain/merchants); `_bps` of their base."""
 
     commission_minor: int
@@ -46,15 +46,17 @@ class Terms:
     withhold_bps: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(NamedTuple):
     """What the merchant owes before this sale: recovered debt first, then credit up to the withheld part."""
 
     debt_minor: int = 0
     credit_minor: int = 0
 
 
-def split(amount_minor: int, terms: Terms, owed: Owed = Owed()) -> dict[Leg, int]:
+_NOTHING = Owed()
+
+
+def split(amount_minor: int, terms: Terms, owed: Owed = _NOTHING) -> dict[Leg, int]:
     """The legs of a sale of `amount_minor`, zero legs left out; they add up to it exactly.
 
     Tax, commission and affiliate are cut from the sale, each capped by what is left; then debt, reserve, credit

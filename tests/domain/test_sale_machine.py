@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -32,6 +32,7 @@ from domain.core import clock
 from domain.core import db as core
 from domain.core.money import Money
 from domain.ledger import InsufficientFunds
+from domain.merchants import Speed
 from domain.orders import LANES, OrderStateConflict
 from domain.orders.models import Order
 from domain.payments.models import Attempt
@@ -58,7 +59,7 @@ SAID = st.sampled_from(
     )
 )
 HEARD = st.sampled_from((RefundState.PENDING, RefundState.SUCCEEDED, RefundState.FAILED))
-PROMISED = {
+PROMISED: dict[str, Callable[[UUID], Awaitable[object]]] = {
     "refund.surplus": checkout.return_surplus,
     "refund.partial": checkout.return_partial,
     "stock.arrived": checkout.restock,
@@ -76,7 +77,7 @@ class Sales(RuleBasedStateMachine):
 
     @initialize(reserve_bps=st.sampled_from((0, 500)), speed=st.sampled_from(("t0", "t1")))
     def begin(self, reserve_bps: int, speed: str) -> None:
-        self.shop = self.run(make.shop(keys=3, reserve_bps=reserve_bps, speed=make.Speed(speed)))
+        self.shop = self.run(make.shop(keys=3, reserve_bps=reserve_bps, speed=Speed(speed)))
         self.orders: list[Order] = []
         self.attempts: list[Attempt] = []
         self.said: dict[UUID, tuple[str, Money, str]] = {}
@@ -186,9 +187,9 @@ class Sales(RuleBasedStateMachine):
         order = self.one(self.orders, turn)
         with _expected(OrderStateConflict, RefundExceedsCaptured):
             if is_good:
-                self.run(checkout.clear(order.id))
+                self.run(checkout.clear(order.id, asked_by="machine", reason="test"))
             else:
-                self.run(checkout.decline(order.id, asked_by="machine"))
+                self.run(checkout.decline(order.id, asked_by="machine", reason="test"))
 
     @rule()
     def restock(self) -> None:
@@ -251,7 +252,7 @@ class Sales(RuleBasedStateMachine):
 _numbers = itertools.count(1)
 
 
-class _expected:  # noqa: N801
+class _expected:
     """Refusals that are part of the play."""
 
     def __init__(self, *errors: type[Exception]) -> None:

@@ -155,7 +155,7 @@ async def test_c21_j30_pruned_history_is_a_gap_with_a_cursor_to_resume(
         gone = "DELETE FROM event_log WHERE order_id = $1 AND sequence <= 2"
         await db.execute(gone, ids.decode(trip.order_id, "ord"))
 
-    frames = []
+    frames: list[dict[str, Any]] = []
     watching = Watching(server, crowd.http)
     await watching.open(trip, after=whole[0]["cursor"])
     while len(frames) < 3:

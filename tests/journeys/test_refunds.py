@@ -6,34 +6,20 @@ CASES E07, E08, E10, E11, G18, J10, L09 to L11; what a refund must not do stands
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from domain import checkout, ledger, settlement
-from domain.core import clock, db, ids
+from domain import ledger, settlement
+from domain.core import clock, db
 from domain.core.money import Money
-from domain.identity import Role, Viewer
 from domain.ledger import AccountKey
 from domain.merchants import Speed
 from tests import make
 from tests.journeys import checker
-from tests.platform import Platform, running, uuid_of
-
-REFUND = """
-mutation ($input: RequestRefundInput!, $key: String!) {
-  requestRefund(input: $input) @idempotent(key: $key) {
-    __typename
-    ... on RefundRequested { refundIds amount { amount currency } order { status paymentState } }
-    ... on Problem { code message path }
-    ... on RefundExceedsCaptured { refundable }
-  }
-}"""
-_keys = itertools.count(1)
+from tests.journeys.refunding import available, refund, settle, sold, states
+from tests.platform import Platform, running
 
 
 @pytest.fixture
@@ -43,61 +29,6 @@ async def platform(
     async with running(tmp_path, monkeypatch) as found:
         yield found
     assert await checker.faults() == []
-
-
-def merchant(of: make.Shop, role: Role = Role.FINANCE) -> Viewer:
-    later = clock.now() + timedelta(hours=1)
-    roles = {of.merchant_id: role}
-    return Viewer(of.merchant_id, "owner@example.com", None, ids.uuid7(), later, roles)
-
-
-async def refund(
-    platform: Platform,
-    of: make.Shop,
-    order_id: str,
-    amount: str | None = None,
-    *,
-    key: str | None = None,
-) -> dict[str, Any]:
-    """requestRefund as the merchant; the union member."""
-    asked: dict[str, Any] = {"orderId": order_id}
-    if amount is not None:
-        asked["amount"] = {"amount": amount, "currency": of.price.currency}
-    variables = {"input": asked, "key": key or f"refund-{next(_keys)}"}
-    found: dict[str, Any] = (await platform.data(REFUND, variables, viewer=merchant(of)))[
-        "requestRefund"
-    ]
-    return found
-
-
-async def sold(platform: Platform, of: make.Shop, *, quantity: int = 1) -> tuple[str, str]:
-    """A delivered order."""
-    order_id, access_key, paid = await platform.bought(of, quantity=quantity)
-    words = await db.value("SELECT count(*) FROM inbox_event")
-    await platform.sandbox.do(paid["id"], "confirm", account="main")
-    await platform.heard(words + 1)
-    await platform.work()
-    assert (await platform.order(order_id, access_key))["status"] == "DELIVERED"
-    return order_id, access_key
-
-
-async def settle(platform: Platform) -> None:
-    """Let the workers and the provider's callbacks have their turns."""
-    for _ in range(2):
-        await platform.work()
-        await asyncio.sleep(0.05)
-    await platform.work()
-
-
-async def states(order_id: str) -> list[str]:
-    rows = await db.fetch(
-        "SELECT state FROM refund WHERE order_id = $1 ORDER BY id", uuid_of(order_id)
-    )
-    return [row["state"] for row in rows]
-
-
-async def available(of: make.Shop, purpose: str = "merchant_available") -> int:
-    return (await ledger.balance(AccountKey(purpose, of.merchant_id, "", of.price.currency))).posted
 
 
 async def test_e10_a_full_refund_returns_every_leg_and_revokes_the_goods(
@@ -347,87 +278,3 @@ async def test_b06_money_that_contradicts_its_attempt_is_not_refunded_as_if_it_w
     assert (refused["code"], refused["refundable"]) == ("REFUND_EXCEEDS_CAPTURED", "0.00")
     assert await db.value("SELECT count(*) FROM refund") == 0
     assert (await platform.order(order_id, access_key))["goods"] == []
-
-
-async def short(platform: Platform, of: make.Shop) -> tuple[str, str]:
-    """A paid order whose goods were gone when the money came."""
-    order_id, access_key, paid = await platform.bought(of)
-    await db.execute(
-        "UPDATE card_key SET state = 'available', order_id = NULL, order_line_id = NULL"
-    )
-    await db.execute("DELETE FROM stock_hold")
-    await db.execute("UPDATE card_key SET state = 'locked'")
-    words = await db.value("SELECT count(*) FROM inbox_event")
-    await platform.sandbox.do(paid["id"], "confirm", account="main")
-    await platform.heard(words + 1)
-    await platform.work()
-    assert (await platform.order(order_id, access_key))["status"] == "SHORT"
-    return order_id, access_key
-
-
-async def test_l07_restock_while_a_refund_is_on_its_way_never_gives_goods_and_money(
-    platform: Platform,
-) -> None:
-    of = await make.shop(keys=1)
-    order_id, access_key = await short(platform, of)
-    await platform.sandbox.modes("main", refunds="pend")
-    asked = await refund(platform, of, order_id)
-    await platform.work()
-
-    await make.stock(of.merchant_id, of.variant_id, 5)
-    await checkout.restock(of.variant_id)
-    await platform.work()
-    order = await platform.order(order_id, access_key)
-    assert (order["status"], order["goods"]) == ("SHORT", [])
-
-    await platform.sandbox.do_refund(asked["refundIds"][0], "succeed", account="main")
-    await asyncio.sleep(0.1)
-    await settle(platform)
-    order = await platform.order(order_id, access_key)
-    assert (order["status"], order["goods"]) == ("REFUNDED", [])
-    assert await db.value("SELECT count(*) FROM card_key WHERE state = 'sold'") == 0
-
-
-async def test_d06_restock_of_a_short_order_that_was_refunded_in_part_waits_in_view(
-    platform: Platform,
-) -> None:
-    of = await make.shop(keys=1)
-    order_id, access_key = await short(platform, of)
-    await refund(platform, of, order_id, "30.00")
-    await settle(platform)
-
-    await make.stock(of.merchant_id, of.variant_id, 5)
-    await checkout.restock(of.variant_id)
-    async with asyncio.timeout(10):  # the lanes come to rest
-        await platform.work()
-    order = await platform.order(order_id, access_key)
-
-    assert (order["status"], order["paymentState"]) == ("SHORT", "PARTIALLY_REFUNDED")
-    held = AccountKey("buyer_held", of.merchant_id, "", "USD")
-    assert (await ledger.balance(held)).posted == 7_000
-    assert (await refund(platform, of, order_id))["amount"]["amount"] == "70.00"
-    await settle(platform)
-    assert (await platform.order(order_id, access_key))["status"] == "REFUNDED"
-
-
-async def test_l07_the_rest_of_an_order_whose_first_part_is_on_its_way_back_is_not_the_whole(
-    platform: Platform,
-) -> None:
-    of = await make.shop(price=Money(1_006, "USD"))
-    order_id, access_key, paid = await platform.bought(of)
-    await platform.sandbox.do(paid["id"], "confirm", account="main")
-    await platform.heard(1)
-    await platform.work()
-    assert (await platform.order(order_id, access_key))["paymentState"] == "PARTIALLY_CHARGED"
-    await platform.sandbox.modes("main", refunds="pend")
-    await refund(platform, of, order_id)
-    await platform.work()
-
-    rest = await platform.pay(order_id, access_key)
-    await platform.sandbox.do(rest["id"], "confirm", account="main")
-    await platform.heard(2)
-    await platform.work()
-
-    order = await platform.order(order_id, access_key)
-    assert (order["status"], order["goods"]) == ("AWAITING_PAYMENT", [])
-    assert await db.value("SELECT count(*) FROM card_key WHERE state = 'sold'") == 0
