@@ -66,6 +66,7 @@ class _Open:
 
 
 _open: ContextVar[_Open | None] = ContextVar("kami_transaction", default=None)
+_pool: Any = None
 _statements: ContextVar[list[str] | None] = ContextVar("kami_statements", default=None)
 
 
@@ -144,13 +145,17 @@ async def open(dsn: str, *, minsize: int = 2, maxsize: int = 10) -> None:
         },
         _enable_global_fallback=True,
     )
+    global _pool
     client = _client()
     if client._pool is None:
         await client.create_connection(with_db=True)
+    _pool = client._pool
 
 
 async def close() -> None:
     """Close the pool; open transactions are given ten seconds."""
+    global _pool
+    _pool = None
     await Tortoise.close_connections()
 
 
@@ -160,14 +165,16 @@ def _client() -> AsyncpgDBClient:
 
 def pool() -> Any:
     """The asyncpg pool of this process."""
-    found = _client()._pool
-    assert found is not None, "db.open() has not run"
-    return found
+    assert _pool is not None, "db.open() has not run"
+    return _pool
 
 
 async def _acquire() -> Any:
+    found = pool()
+    # A free connection is there at once: the timer of a wait that does not happen costs more than taking it.
+    timeout_s = None if found.get_idle_size() else ACQUIRE_TIMEOUT_S
     try:
-        return await pool().acquire(timeout=ACQUIRE_TIMEOUT_S)
+        return await found.acquire(timeout=timeout_s)
     except (TimeoutError, *AWAY) as error:
         raise Unavailable(what="database") from error
 
