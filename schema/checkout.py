@@ -161,7 +161,7 @@ class CheckoutMutation:
         pay.pay,
         who=Who.ANYONE,
         idempotent=True,
-        description="Pay an order by a method; goods are reserved once the provider accepted. Problems: "
+        description="Pay an order by a method; goods are held with the attempt. Problems: "
         "PAYMENT_DECLINED, QUOTE_EXPIRED, ORDER_STATE_CONFLICT, OUT_OF_STOCK, RISK_DECLINED, NOT_FOUND.",
         args={"input": "The order, its access key and the method."},
     )
