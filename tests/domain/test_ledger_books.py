@@ -11,6 +11,7 @@ import pytest
 from domain import ledger
 from domain.core import clock
 from domain.core import db as core_db
+from tests import horizon
 from tests.domain.ledger_books import Shop, books
 
 ALWAYS = date(2000, 1, 1), date(2100, 1, 1)
@@ -25,6 +26,7 @@ async def _some_books() -> Shop:
     await shop.pay_in(100)
     leg = shop.transfer("merchant_available", "merchant_in_transit", 10)
     await ledger.hold("h", leg, kind="payout", expires_at=clock.now())
+    await horizon.passed()
     await ledger.seal()
     await _age(1)
     await ledger.snapshot_day(datetime.now(UTC).date() - timedelta(days=1))

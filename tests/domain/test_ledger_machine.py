@@ -28,6 +28,7 @@ from domain import ledger
 from domain.core import clock, ids
 from domain.core import db as core_db
 from domain.ledger import Balance, HoldState, JournalDraft, TransferLines
+from tests import horizon
 from tests.domain.ledger_books import Shop
 
 T = TypeVar("T")
@@ -263,6 +264,7 @@ class Books(RuleBasedStateMachine):
         if not hasattr(self, "shop"):
             return
         assert self.run(ledger.check()) == []
+        self.run(horizon.passed())
         while self.run(ledger.seal()):
             pass
         assert self.run(ledger.verify()) is None

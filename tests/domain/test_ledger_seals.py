@@ -10,6 +10,7 @@ import pytest
 
 from domain import ledger
 from domain.core import db as core_db
+from tests import horizon
 from tests.domain.ledger_books import Shop
 
 
@@ -18,7 +19,9 @@ async def _posted(shop: Shop, count: int) -> list[ledger.Journal]:
         shop.transfer("provider_clearing", "merchant_available", 9),
         shop.transfer("provider_clearing", "platform_commission", 1),
     ]
-    return [await ledger.post(f"sale:{number}", legs, kind="sale") for number in range(count)]
+    made = [await ledger.post(f"sale:{number}", legs, kind="sale") for number in range(count)]
+    await horizon.passed()
+    return made
 
 
 async def _sabotage(*statements: str) -> None:

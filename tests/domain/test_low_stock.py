@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from domain import catalogue, checkout, notifications
 from domain.core import db as core_db
-from tests import make
+from tests import horizon, make
 
 
 async def _sell(shop: make.Shop, count: int) -> None:
     for _ in range(count):
         order = await make.paid(shop)
         await checkout.fulfil(order.lane)
+    await horizon.passed()
     while await notifications.collect():
         pass
 

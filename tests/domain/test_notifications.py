@@ -17,6 +17,7 @@ from domain.core.events import Event
 from domain.core.money import Money
 from domain.notifications import Template, TooSoon, actions, ports
 from domain.notifications.ports import Answer, Mail, Outcome
+from tests import horizon
 
 
 @dataclass
@@ -102,6 +103,7 @@ async def collected() -> None:
     """Collect until the log is read; other transactions of this server may delay its end."""
     last = await core.value("SELECT count(*) FROM event_log")
     for _ in range(200):
+        await horizon.passed()
         await notifications.collect()
         seen = await core.value(
             "SELECT count(*) FROM event_log e, event_reader r WHERE r.name = 'notifications'"
@@ -168,6 +170,7 @@ async def test_c01_mails_are_one_per_event_however_often_jobs_run(
     await asyncio.gather(*(notifications.send_due(3) for _ in range(12)))
     while await notifications.send_due(3):
         pass
+    await horizon.passed()
     await notifications.collect()
 
     assert len(carrier.taken) == 20
@@ -194,6 +197,7 @@ async def test_many_events_cost_a_handful_of_statements(db: None, carrier: Carri
     await core.execute("UPDATE event_reader SET txid = '0', no = 0")
     await core.execute("DELETE FROM notification")
 
+    await horizon.passed()
     async with core.statements() as reading:
         assert await notifications.collect() == 60
     async with core.statements() as sending:
@@ -381,6 +385,7 @@ async def test_prune_forgets_old_mails_and_they_stay_told(db: None, carrier: Car
     await core.execute("UPDATE notification SET sent_at = sent_at - interval '31 days'")
 
     assert await notifications.prune() == 1
+    await horizon.passed()
     await notifications.collect()
     assert await core.value("SELECT count(*) FROM notification") == 0
 
