@@ -121,3 +121,5 @@ async def _first_rates() -> None:
             await fx.refresh()
         except fx.FeedFailed as error:
             _log.warning("fx.no_rates", error=str(error))
+        # Another process may have stored the same rates first: then ours had nothing to store.
+        await fx.load()

@@ -156,12 +156,24 @@ def _check_payable(order: Order) -> None:
         raise OrderStateConflict(status=OrderStatus.EXPIRED.upper())
 
 
+def _usd_minor(total: Money) -> int:
+    """About what an order is worth in US cents, to weigh risk by.
+
+    Without a rate one unit counts as a dollar: too much for most currencies that lack one, so that a person
+    looks rather at too many payments than at too few; no sale fails for it.
+    """
+    try:
+        return fx.reference_minor(total, "USD")
+    except fx.RateUnavailable:
+        return int(total.to_decimal() * 100)
+
+
 def _subject(order: Order, offer: Offer, visitor: Visitor) -> risk.Subject:
     return risk.Subject(
         order_id=order.id,
         merchant_id=order.merchant_id,
         amount=order.total,
-        usd_minor=fx.reference_minor(order.total, "USD"),
+        usd_minor=_usd_minor(order.total),
         email_hash=vault.fingerprint("email", order.email),
         email_domain=order.email.rpartition("@")[2],
         address_hash=visitor.address_hash,

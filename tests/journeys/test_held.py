@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from domain import checkout, ledger, risk
+from domain import checkout, fx, ledger, risk
 from domain.core import clock, vault
 from domain.core import db as core_db
 from domain.core.money import Money
@@ -82,3 +82,19 @@ async def test_n03_a_blocked_buyer_is_declined_before_anyone_is_charged(platform
 
     assert (paid["__typename"], paid["code"]) == ("RiskDeclined", "RISK_DECLINED")
     assert await core_db.value("SELECT count(*) FROM payment_attempt") == 0
+
+
+async def test_n11_a_payment_without_any_rate_is_still_weighed_and_taken(
+    platform: Platform,
+) -> None:
+    fx.forget()
+    small = await make.shop(price=Money(1_050, "HKD"))
+    large = await make.shop(price=Money(900_050, "HKD"))
+
+    _, _, paid = await platform.bought(small)
+    order_id, access_key, _ = await platform.bought(large)
+    await platform.heard(2)
+    await platform.work()
+
+    assert paid["__typename"] == "Payment", paid
+    assert (await platform.order(order_id, access_key))["status"] == "HELD"
