@@ -122,15 +122,15 @@ async def _take_stock(sales: Sequence[Sale]) -> None:
         return
     sold = await catalogue.allocate([sale.order.id for sale in wanting if sale.order.key_units])
     for sale in wanting:
-        missing = sale.order.key_units - sold.get(sale.order.id, 0)
-        sale.has_stock = not missing
-        if missing or not sale.order.is_plain:
-            lines = (await orders.lines([sale.order.id]))[sale.order.id]
-            sale.has_stock = await catalogue.claim_sold(
-                sale.order.id,
-                sale.order.merchant_id,
-                [(line.id, line.variant_id, line.quantity) for line in lines],
-            )
+        sale.has_stock = sold.get(sale.order.id, 0) == sale.order.key_units
+    odd = [sale for sale in wanting if not (sale.has_stock and sale.order.is_plain)]
+    lines = await orders.lines([sale.order.id for sale in odd]) if odd else {}
+    for sale in odd:
+        sale.has_stock = await catalogue.claim_sold(
+            sale.order.id,
+            sale.order.merchant_id,
+            [(line.id, line.variant_id, line.quantity) for line in lines[sale.order.id]],
+        )
     whole = [sale for sale in wanting if sale.order.captured_minor]
     if whole:
         parked = await payments.parked_of([sale.order.id for sale in whole], _FREED_BY_MONEY)

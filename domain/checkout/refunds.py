@@ -74,16 +74,19 @@ async def ask(
             is_all=sum(one.kept_minor for one in kept) == sum(one.amount_minor for one in made),
         )
         for refund in made:
-            await orders.tell(
-                order,
-                EventKind.REFUND_STARTED,
-                refund_id=ids.encode("ref", refund.id),
-                minor=refund.amount_minor,
-            )
-            await promises.promise(
-                "settlement", "refund.send", refund.id, key=f"refund:{refund.id}"
-            )
+            await _start(order, refund)
         return made
+
+
+async def _start(order: Order, refund: Refund) -> None:
+    """Tell of a booked refund and promise to send it."""
+    await orders.tell(
+        order,
+        EventKind.REFUND_STARTED,
+        refund_id=ids.encode("ref", refund.id),
+        minor=refund.amount_minor,
+    )
+    await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
 
 
 async def request_refund(
@@ -120,11 +123,18 @@ def _is_the_orders(capture: Capture) -> bool:
 async def _book_ask(
     capture: Capture, minor: int, reason: str, asked_by: str, *, may_owe: bool
 ) -> Refund:
-    clearing = settlement.key_of("refund_clearing", capture)
     if capture.state == "settled":
         cover = await _cover(capture, minor, may_owe=may_owe)
     else:
         cover = {"legs": {}, "sources": {capture.source_purpose: minor}}
+    return await _book(capture, minor, cover, reason, asked_by)
+
+
+async def _book(
+    capture: Capture, minor: int, cover: dict[str, dict[str, int]], reason: str, asked_by: str
+) -> Refund:
+    """Write a refund and move what `cover` names to `refund_clearing`."""
+    clearing = settlement.key_of("refund_clearing", capture)
     refund = await payments.create_refund(
         capture, amount_minor=minor, reason=reason, asked_by=asked_by, cover=cover
     )
@@ -206,22 +216,7 @@ def _left(captures: Sequence[Capture], *reasons: str) -> bool:
 
 async def _return_leg(order: Order, capture: Capture, minor: int) -> None:
     cover = {"legs": {Leg.SURPLUS.value: minor}, "sources": {"suspense": minor}}
-    refund = await payments.create_refund(
-        capture, amount_minor=minor, reason="surplus", asked_by=SYSTEM, cover=cover
-    )
-    transfer = Transfer(
-        settlement.key_of("suspense", capture),
-        settlement.key_of("refund_clearing", capture),
-        Money(minor, capture.ccy),
-    )
-    await ledger.post(
-        f"refund:{refund.id}:ask", [transfer], kind="refund_ask", correlation_id=order.id
-    )
-    await settlement.return_legs(capture.id, cover["legs"])
-    await orders.tell(
-        order, EventKind.REFUND_STARTED, refund_id=ids.encode("ref", refund.id), minor=minor
-    )
-    await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
+    await _start(order, await _book(capture, minor, cover, "surplus", SYSTEM))
 
 
 async def send(refund_id: UUID) -> None:
