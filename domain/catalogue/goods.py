@@ -22,12 +22,13 @@ WITH shown AS (
     RETURNING order_line_id
 ), theirs AS MATERIALIZED (
     SELECT order_line_id, id, 'card_key' AS place, id AS row_id, key_version, ciphertext,
-        coalesce(revealed_at, $4) AS revealed_at, state <> 'sold' AS revoked
+        coalesce(revealed_at, $4) AS revealed_at, state <> 'sold' AS revoked,
+        revealed_at IS NULL AS was_new
     FROM card_key WHERE order_id = $1 AND merchant_id = $2
         AND (state = 'sold' OR state IN ('revoked', 'replaced') AND revealed_at IS NOT NULL)
     UNION ALL
     SELECT u.order_line_id, u.order_line_id, 'reusable_key', r.id, r.key_version, r.ciphertext,
-        coalesce(u.revealed_at, $4), u.state <> 'sold'
+        coalesce(u.revealed_at, $4), u.state <> 'sold', u.revealed_at IS NULL
     FROM reusable_use u JOIN reusable_key r ON r.merchant_id = u.merchant_id AND r.id =
     u.reusable_key_id WHERE u.order_id = $1 AND u.merchant_id = $2
         AND (u.state = 'sold' OR u.state = 'revoked' AND u.revealed_at IS NOT NULL)
@@ -41,7 +42,9 @@ WITH shown AS (
         'goods', (SELECT count(*) FROM theirs),
         'first', (SELECT count(*) FROM shown) + (SELECT count(*) FROM used)), $7
     WHERE EXISTS (SELECT FROM seen) OR EXISTS (SELECT FROM shown) OR EXISTS (SELECT FROM used))
-SELECT order_line_id, place, row_id, key_version, ciphertext, revealed_at, revoked
+SELECT order_line_id, place, row_id, key_version, ciphertext, revealed_at, revoked,
+    was_new AND NOT EXISTS (SELECT FROM shown WHERE shown.id = theirs.id)
+        AND NOT EXISTS (SELECT FROM used WHERE used.order_line_id = theirs.id) AS is_lost
 FROM theirs ORDER BY order_line_id, id
 """
 
@@ -67,6 +70,9 @@ async def goods(order_id: UUID, merchant_id: UUID, actor: Actor) -> list[Good]:
     )
     if not rows:
         return []
+    if any(row["is_lost"] for row in rows):
+        # Somebody else showed them first while we looked: their moment is the one to tell.
+        return await goods(order_id, merchant_id, actor)
     newest = max(row["key_version"] for row in rows)
     keys = await vault.of_merchant(merchant_id, version=newest)
     return [
