@@ -12,7 +12,7 @@ import strawberry
 from strawberry import Parent
 from strawberry.dataloader import DataLoader
 
-from domain import catalogue, checkout, orders, payments
+from domain import catalogue, checkout, fx, merchants, orders, payments
 from domain.core import clock, ids, live, vault
 from domain.core.errors import NotFound
 from domain.core.events import Event
@@ -163,6 +163,23 @@ async def lines(seen: Parent[Seen], info: Asked) -> list[orders.Line]:
         orders.Line(UUID(row[0]), seen.order.id, row[1], UUID(row[2]), *row[3:])
         for row in await part(info, seen, "lines")
     ]
+
+
+async def _shops(shop_ids: list[UUID]) -> Sequence[merchants.Shop]:
+    found = await merchants.shops(shop_ids)
+    return [found[shop_id] for shop_id in shop_ids]
+
+
+async def shop(seen: Parent[Seen], info: Asked) -> merchants.Shop:
+    """The shop an order was placed in."""
+    return await info.context.load(_shops, seen.order.shop_id)
+
+
+async def quote(seen: Parent[Seen], info: Asked) -> fx.Quote | None:
+    """The rate that was locked for an order; None when its prices were listed in its currency."""
+    if seen.order.quote_id is None:
+        return None
+    return await info.context.load(fx.find_many, seen.order.quote_id)
 
 
 async def paid(seen: Parent[Seen], info: Asked) -> list[Paid]:

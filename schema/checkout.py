@@ -7,29 +7,16 @@ import strawberry
 
 from domain import catalogue, checkout, fx
 from domain.core import money
-from domain.fx import Quote
 from domain.payments import UnknownMethod
 from resolvers import checkout as resolve
 from resolvers import payments as pay
 from resolvers.checkout import Begun
 from schema.field import Who, derived, field, mutation_field, object_type
+from schema.markets import FxQuote
 from schema.orders import Order, OrderStateConflict
 from schema.payments import Payment, PaymentMethod
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
-from schema.scalars import CurrencyCode, Decimal
-
-
-@object_type(description="A rate locked for an order; both rates are shown.", rows=(Quote,))
-class FxQuote:
-    """The charged rate is within 0.3 % of the reference."""
-
-    base: CurrencyCode = field(description="Currency of the price list.")
-    target: CurrencyCode = field(description="Currency the buyer pays in.")
-    rate: Decimal = field(description="Charged rate: units of target for one of base.")
-    reference_rate: Decimal = field(description="The source's rate at the lock.")
-    spread_bps: int = field(description="Difference of the two in basis points.")
-    source: str = field(description="Where the reference comes from, with its date.")
-    locked_until: datetime = field(description="Until when this rate holds, at least ten minutes.")
+from schema.scalars import CurrencyCode
 
 
 @object_type(description="A placed order and how it can be paid.", rows=(Begun,))

@@ -16,6 +16,7 @@ from domain.settlement import FundsLeg
 from domain.settlement import RefundExceedsCaptured as ExceedsCaptured
 from resolvers import orders as resolve
 from resolvers.orders import Gap, Happened, Heartbeat, Refunded, Seen
+from schema.catalogue import Shop
 from schema.field import (
     Who,
     derived,
@@ -25,6 +26,7 @@ from schema.field import (
     query_field,
     subscription_field,
 )
+from schema.markets import FxQuote
 from schema.money import Money
 from schema.node import Node, register
 from schema.payments import Payment
@@ -145,6 +147,11 @@ class Order(Node):
     )
     expires_at: datetime = derived(
         lambda seen: seen.order.expires_at, description="Until when it can be paid."
+    )
+    shop: Shop = field(description="Where it was bought.", resolver=resolve.shop)
+    quote: FxQuote | None = field(
+        description="The rate locked for it; null when the shop prices in the order's currency.",
+        resolver=resolve.quote,
     )
     lines: list[OrderLine] = field(description="What was bought.", resolver=resolve.lines)
     payments: list[Payment] = field(

@@ -6,6 +6,7 @@ import { main, start, top } from "./frame.js";
 import { askForKey } from "./key.js";
 import { accessKey, link, orderId, recall, remember } from "./memory.js";
 import { isZero, permille, plus } from "./money.js";
+import { rates } from "./rates.js";
 import { countdown, follow } from "./stream.js";
 import { has, hour, moment, money, number, t } from "./words.js";
 
@@ -39,9 +40,12 @@ await start(async () => {
   main.replaceChildren(h("div", { class: "card waiting tall" }, h("i"), h("i"), h("i")));
   const order = await read();
   if (order === null) return askForKey("orders", t("key.wrong"));
-  remember(orderId, { key });
+  seen.shop = order.shop.handle; // the link may have been opened elsewhere
+  remember(orderId, { key, shop: order.shop.handle, shopName: order.shop.name });
+  top(plain(order.shop.name), `/s/${seen.shop}`);
   main.replaceChildren(
-    h("div", { class: "left-side" }, parts.hero.element, parts.goods.element, parts.lines.element),
+    h("div", { class: "left-side" }, parts.hero.element, parts.goods.element, parts.lines.element,
+      order.quote && h("div", { class: "card" }, rates(order.quote))),
     h("div", { class: "right-side" }, parts.timeline.element, parts.funds.element,
       h("p", { class: "soft small private" }, t("order.private"))));
   show(order);

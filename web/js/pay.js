@@ -5,10 +5,10 @@ import { copyButton, h, icon, plain } from "./dom.js";
 import { busy, failure, main, notice, start, top } from "./frame.js";
 import { askForKey } from "./key.js";
 import { accessKey, link, orderId, platform, recall, remember, signals } from "./memory.js";
-import { percent } from "./money.js";
 import { qrCode } from "./qr.js";
+import { rates } from "./rates.js";
 import { countdown, follow } from "./stream.js";
-import { decimal, has, moment, money, number, t } from "./words.js";
+import { has, money, number, t } from "./words.js";
 
 const ICONS = { CARD: "card", WALLET: "wallet", QR: "qr", BANK: "bank", CRYPTO: "coin", REDIRECT: "card" };
 const key = accessKey();
@@ -28,11 +28,13 @@ await start(async () => {
 async function show() {
   const { order } = await ask("bill", { id: orderId, key });
   if (order === null) return askForKey("pay", t("key.wrong"));
-  remember(orderId, { key });
+  remember(orderId, { key, shop: order.shop.handle, shopName: order.shop.name });
+  top(plain(order.shop.name), `/s/${order.shop.handle}`);
   if (order.status !== "AWAITING_PAYMENT") return location.replace(link("orders", orderId, key));
   const { market } = await ask("methods", { amount: order.total, platform: platform() });
   document.title = t("pay.titleOf", { amount: money(order.total) });
-  const until = seen.quote && seen.quote.lockedUntil < order.expiresAt ? seen.quote.lockedUntil : order.expiresAt;
+  const { quote } = order;
+  const until = quote && quote.lockedUntil < order.expiresAt ? quote.lockedUntil : order.expiresAt;
   main.replaceChildren(summary(order, until), h("div", { class: "card ways", id: "ways" }, methods(order, market.paymentMethods)));
 }
 
@@ -51,20 +53,7 @@ function summary(order, until) {
     clock,
     h("ul", { class: "bill" }, order.lines.map((line) =>
       h("li", null, h("span", { dir: "auto" }, plain(line.title)), h("span", { class: "times" }, `× ${number(line.quantity)}`)))),
-    rates(seen.quote));
-}
-
-/** Both rates, side by side: what the source says and what is charged. */
-function rates(quote) {
-  if (!quote) return null;
-  const pair = (rate) => t("pay.rate", { base: quote.base, target: quote.target, rate: decimal(rate) });
-  return h("div", { class: "rates" },
-    h("h2", null, t("pay.rates")),
-    h("dl", null,
-      h("dt", null, t("pay.charged")), h("dd", null, pair(quote.rate)),
-      h("dt", null, t("pay.reference")), h("dd", null, pair(quote.referenceRate)),
-      h("dt", null, t("pay.spread")), h("dd", null, `${decimal(percent(quote.spreadBps))} %`)),
-    h("p", { class: "soft small" }, t("pay.source", { source: quote.source, until: moment(quote.lockedUntil) })));
+    rates(order.quote));
 }
 
 function methods(order, offered) {
