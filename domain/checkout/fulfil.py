@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from uuid import UUID
 
-import asyncpg
 import structlog
 
 from domain import catalogue, fx, orders, payments, settlement
 from domain.checkout import rules
 from domain.checkout.sale import CONFLICTED, Sale
 from domain.core import clock, db, events, promises, trace
-from domain.core.errors import DomainError, Unavailable
+from domain.core.errors import Unavailable
 from domain.orders.rules import EventKind, OrderStatus
 from domain.payments.models import Attempt, Capture, Word
 from domain.settlement import Booking
@@ -35,25 +34,34 @@ async def fulfil(lane: int, *, limit: int = SET_MAX) -> int:
     culprit is found, which is parked with its reason. Errors: Unavailable when the database is away.
     """
     while True:
+        claimed: list[Word | Capture] = []
         try:
             with trace.span("fulfil", f"lane{lane}"):
-                return await _fulfil_set(lane, limit)
+                return await _fulfil_set(lane, limit, claimed)
         except (Unavailable, *db.AWAY, *db.RETRYABLE):
             # No word's fault. Nothing to look up: what committed is no longer waiting, what did not still is.
             raise
-        except (DomainError, AssertionError, asyncpg.PostgresError) as error:
+        except payments.WordUnreadable as error:
+            await _park(error.no, None, repr(error))
+            return 1
+        except Exception as error:  # whatever it was: a lane that stands still is worse
             if limit > 1:
                 limit //= 2
                 continue
+            if not claimed:
+                raise
             _log.exception("fulfil.parked", lane=lane)
-            await _park_first(lane, repr(error))
+            one = claimed[0]
+            no, capture = (one.no, None) if isinstance(one, Word) else (None, one)
+            await _park(no, capture, repr(error))
             return 1
 
 
-async def _fulfil_set(lane: int, limit: int) -> int:
+async def _fulfil_set(lane: int, limit: int, claimed: list[Word | Capture]) -> int:
     async with db.transaction():
         words = await payments.waiting(lane, limit)
         due = await payments.due(lane, limit - len(words)) if len(words) < limit else []
+        claimed += [*words, *due]
         if not words and not due:
             return 0
         sales, strays = await _gather(words, due)
@@ -78,6 +86,9 @@ async def _gather(
     if paid := [order_id for order_id, order in held.items() if order.captured_minor]:
         for order_id, kept_minor in (await payments.kept_of(paid)).items():
             sales[order_id].kept_before_minor = kept_minor
+    # An order that is gone (purged by hand) leaves its attempt to nobody (C06).
+    gone = {one.id for one in attempts.values() if one.order_id not in sales}
+    attempts = {key: one for key, one in attempts.items() if key not in gone}
     odd = [word.reference_id for word in words if word.reference_id and _is_odd(word, attempts)]
     if odd:
         for (attempt_id, ccy), minor in (await payments.taken_of(odd)).items():
@@ -89,7 +100,8 @@ async def _gather(
             continue
         attempt = attempts.get(word.reference_id) if word.reference_id else None
         if attempt is None:
-            strays.append((word.no, "parked", "unknown reference"))
+            what = "order" if word.reference_id in gone else "reference"
+            strays.append((word.no, "parked", f"unknown {what}"))
             await settlement.open_exception("unknown_payment", facts={"inbox_no": word.no})
             continue
         sales[attempt.order_id].hear(word, attempt)
@@ -288,16 +300,13 @@ def _exceptions(sale: Sale) -> list[tuple[str, Capture]]:
     return found
 
 
-async def _park_first(lane: int, error: str) -> None:
-    """Set aside the first waiting word or capture of a lane: alone it makes the set fail."""
+async def _park(no: int | None, capture: Capture | None, error: str) -> None:
+    """Set aside the one word or capture that alone makes the set fail; only it, whoever holds it meanwhile."""
     async with db.transaction():
-        words = await payments.waiting(lane, 1)
-        due = [] if words else await payments.due(lane, 1)
-        await payments.park_culprit(
-            no=words[0].no if words else None, capture_id=due[0].id if due else None, error=error
-        )
+        if not await payments.park_culprit(
+            no=no, capture_id=capture.id if capture else None, error=error
+        ):
+            return  # another worker has dealt with it
         await settlement.open_exception(
-            "unfulfillable",
-            capture=due[0] if due else None,
-            facts={"error": error[:ERROR_MAX], "inbox_no": words[0].no if words else None},
+            "unfulfillable", capture=capture, facts={"error": error[:ERROR_MAX], "inbox_no": no}
         )

@@ -23,7 +23,15 @@ from domain.payments.captures import (
     taken_of,
 )
 from domain.payments.captures import of_order as captures_of
-from domain.payments.inbox import judged, put, put_answer, receive, unpark, waiting
+from domain.payments.inbox import (
+    WordUnreadable,
+    judged,
+    put,
+    put_answer,
+    receive,
+    unpark,
+    waiting,
+)
 from domain.payments.models import Attempt, Capture, Refund, Word
 from domain.payments.refunds import OPEN as OPEN_REFUND
 from domain.payments.refunds import (
@@ -45,6 +53,7 @@ __all__ = [
     "Refund",
     "UnknownMethod",
     "Word",
+    "WordUnreadable",
     "answer",
     "apply_many",
     "attempts_of",

@@ -116,18 +116,21 @@ async def free(order_id: UUID, reasons: Sequence[str]) -> int:
     )
 
 
-async def park_culprit(*, no: int | None, capture_id: UUID | None, error: str) -> None:
-    """Set aside the one word or capture that makes a set fail, so that it never spoils the others."""
+async def park_culprit(*, no: int | None, capture_id: UUID | None, error: str) -> bool:
+    """Set aside the one word or capture that makes a set fail; false when it no longer waits."""
     if no is not None:
-        await db.execute(
-            "UPDATE inbox_event SET verdict = 'parked', note = $2 WHERE no = $1 AND verdict IS NULL",
-            no,
-            error[:120],
+        return bool(
+            await db.execute(
+                "UPDATE inbox_event SET verdict = 'parked', note = $2 WHERE no = $1 AND verdict IS NULL",
+                no,
+                error[:120],
+            )
         )
-    if capture_id is not None:
+    return bool(
         await db.execute(
             "UPDATE capture SET state = 'parked', park_reason = 'error', error = $2"
             " WHERE id = $1 AND state = 'captured'",
             capture_id,
             error[:2000],
         )
+    )

@@ -73,7 +73,10 @@ def _facts_json(fact: Fact) -> dict[str, object]:
 
 
 async def waiting(lane: int, limit: int) -> list[Word]:
-    """Words of a lane that nobody has judged, oldest first, locked for this transaction."""
+    """Words of a lane that nobody has judged, oldest first, locked for this transaction.
+
+    Errors: WordUnreadable.
+    """
     rows = await db.fetch(
         "SELECT i.no, i.provider, i.provider_account, i.reference_id, i.facts_json,"
         " (SELECT a.order_id FROM payment_attempt a WHERE a.id = i.reference_id) AS order_id FROM inbox_event i"
@@ -84,20 +87,31 @@ async def waiting(lane: int, limit: int) -> list[Word]:
     return [_word(row) for row in rows]
 
 
+class WordUnreadable(Exception):
+    """The stored facts of inbox row `no` are not what this version writes."""
+
+    def __init__(self, no: int) -> None:
+        super().__init__(no)
+        self.no = no
+
+
 def _word(row: db.Record) -> Word:
     facts = row["facts_json"]
-    return Word(
-        row["no"],
-        row["provider"],
-        row["provider_account"],
-        facts["subject"],
-        row["reference_id"],
-        row["order_id"],
-        facts["provider_ref"],
-        facts["state"],
-        Money(facts["minor"], facts["ccy"]),
-        datetime.fromisoformat(facts["at"]),
-    )
+    try:
+        return Word(
+            row["no"],
+            row["provider"],
+            row["provider_account"],
+            facts["subject"],
+            row["reference_id"],
+            row["order_id"],
+            facts["provider_ref"],
+            facts["state"],
+            Money(facts["minor"], facts["ccy"]),
+            datetime.fromisoformat(facts["at"]),
+        )
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise WordUnreadable(row["no"]) from error
 
 
 async def judged(verdicts: Sequence[tuple[int, str, str | None]]) -> None:
