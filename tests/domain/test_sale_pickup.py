@@ -17,6 +17,7 @@ from domain.core.money import Money
 from domain.ledger import AccountKey
 from domain.orders.models import Line, Order
 from domain.orders.rules import LANES
+from domain.payments.ports import RefundAnswer, RefundState
 from tests import make
 from tests.journeys import checker
 from tests.rows import changed, everything
@@ -246,7 +247,7 @@ async def test_k27_another_worker_at_the_culprit_parks_nobody_else(
         elsewhere.append(asyncio.create_task(another()))
         await taken.wait()
         asyncio.get_running_loop().call_later(0.2, let_go.set)
-        await park(*asked)  # type: ignore[arg-type]
+        await park(*asked)
 
     monkeypatch.setattr(catalogue, "allocate", fails)
     monkeypatch.setattr(fulfilling, "_park", later)
@@ -265,7 +266,7 @@ async def test_c15_a_job_that_runs_again_finds_its_effect_by_its_key() -> None:
     order = await make.paid(shop)
     await fulfil(order)
     (refund,) = await refunds.ask(order.id, 4_000, reason="test", asked_by="test")
-    said = refunds.RefundAnswer(refunds.RefundState.SUCCEEDED, provider_ref="re-1")
+    said = RefundAnswer(RefundState.SUCCEEDED, provider_ref="re-1")
 
     # The same job from several queues at once, and again much later.
     await asyncio.gather(*(refunds.hear(refund.id, said) for _ in range(6)))
