@@ -263,6 +263,8 @@ def charge_request(
     reference: str = "",
     expires_in_s: float = 900,
     locale: str = "en",
+    save: bool = False,
+    token: str | None = None,
 ) -> ChargeRequest:
     """A charge as `payments` would ask for it."""
     return ChargeRequest(
@@ -275,6 +277,8 @@ def charge_request(
         notify_url=f"{shop_url}/hooks/sandbox/{account}",
         expires_at=clock.now() + timedelta(seconds=expires_in_s),
         locale=locale,
+        save=save,
+        token=token,
     )
 
 

@@ -93,8 +93,23 @@ NextAction = Redirect | QrCode | WalletSheet | BankTransfer | Challenge
 
 
 @dataclass(frozen=True, slots=True)
+class SavedToken:
+    """What a provider charges a buyer's method by later: its `token`, never card data, and words for people.
+
+    `label` names the method so that its buyer knows it again, at most its last four digits ("Sandbox ····4242").
+    """
+
+    token: str = field(repr=False)
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChargeRequest:
-    """One attempt to take `amount`; `reference` is our attempt's id and the provider's idempotency key."""
+    """One attempt to take `amount`; `reference` is our attempt's id and the provider's idempotency key.
+
+    `save`: the buyer wants to pay by this method again, a capture should bring a SavedToken. `token`: charge the
+    saved method behind it, without the buyer.
+    """
 
     reference: str
     account: str
@@ -105,11 +120,16 @@ class ChargeRequest:
     notify_url: str
     expires_at: datetime
     locale: str = "en"
+    save: bool = False
+    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeAnswer:
-    """The provider's word on an attempt: `processed` is what it took, None while nothing was taken."""
+    """The provider's word on an attempt: `processed` is what it took, None while nothing was taken.
+
+    `saved` comes with a capture of what was asked to be saved.
+    """
 
     state: ChargeState
     provider_ref: str | None = None
@@ -117,6 +137,7 @@ class ChargeAnswer:
     processed: Money | None = None
     raw_code: str = ""
     raw_message: str = ""
+    saved: SavedToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +167,7 @@ class Fact:
 
     `amount` is the total taken on the attempt so far (or returned by the refund), zero while nothing was.
     `event_id` is unique per provider and account. For a refund `subject` is "refund" and `state` a RefundState value.
+    `saved` is part of what was proved; it comes with a capture of what was asked to be saved.
     """
 
     event_id: str
@@ -155,6 +177,7 @@ class Fact:
     state: str
     amount: Money
     occurred_at: datetime
+    saved: SavedToken | None = None
 
 
 class CallbackRefused(DomainError):
@@ -169,6 +192,7 @@ class Method:
 
     `currencies` it can take; `countries` where buyers know it, empty = everywhere; amounts in minor units of
     each currency are bounded by `min_minor`/`max_minor` when given. `fee_bps`/`fee_fixed_minor` estimate our cost.
+    `can_save`: the provider gives a token for it, by which it is charged again without the buyer.
     """
 
     code: str
@@ -177,6 +201,7 @@ class Method:
     countries: tuple[str, ...] = ()
     fee_bps: int = 0
     fee_fixed_minor: Mapping[str, int] = field(default_factory=dict)
+    can_save: bool = False
 
 
 class Provider(Protocol):
@@ -210,6 +235,10 @@ class Provider(Protocol):
 
     async def query_refund(self, *, account: str, reference: str) -> RefundAnswer:
         """Where the refund stands."""
+        ...
+
+    async def forget(self, *, account: str, token: str) -> bool:
+        """Delete a saved method; true once the provider will never charge it again, false while that is unclear."""
         ...
 
     def verify(self, *, account: str, headers: Mapping[str, str], body: bytes) -> list[Fact]:

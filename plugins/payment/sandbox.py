@@ -29,12 +29,11 @@ from domain.payments.ports import (
     Fact,
     Method,
     MethodKind,
-    Redirect,
     RefundAnswer,
     RefundRequest,
     RefundState,
 )
-from plugins.payment import strict
+from plugins.payment import sandbox_words, strict
 from plugins.payment.strict import NAME, Unproven
 
 AGE_MAX_S = 300
@@ -49,33 +48,11 @@ METHODS = (
         currencies=tuple(sorted(CURRENCIES)),
         fee_bps=290,
         fee_fixed_minor={"USD": 30, "EUR": 25, "CNY": 200, "HKD": 235, "SGD": 50, "JPY": 40},
+        can_save=True,
     ),
 )
 
 _TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
-_CHARGE_STATES = {
-    "created": ChargeState.REQUIRES_ACTION,
-    "processing": ChargeState.PROCESSING,
-    "partially_captured": ChargeState.PARTIALLY_CAPTURED,
-    "captured": ChargeState.CAPTURED,
-    "declined": ChargeState.DECLINED,
-    "voided": ChargeState.VOIDED,
-    "expired": ChargeState.VOIDED,
-}
-_REFUND_STATES = {
-    "pending": RefundState.PENDING,
-    "succeeded": RefundState.SUCCEEDED,
-    "failed": RefundState.FAILED,
-}
-
-_STATES: dict[str, Mapping[str, ChargeState | RefundState]] = {
-    "payment": _CHARGE_STATES,
-    "refund": _REFUND_STATES,
-}
-# States in which money moved: their amount is above zero, all others' is zero.
-_TAKEN = frozenset(
-    {ChargeState.PARTIALLY_CAPTURED, ChargeState.CAPTURED, RefundState.SUCCEEDED},
-)
 _Call = Coroutine[None, None, tuple[int, dict[str, Any]]]
 
 
@@ -108,7 +85,7 @@ class Sandbox:
 
     async def charge(self, request: ChargeRequest) -> ChargeAnswer:
         """Open a payment; safe to repeat. UNKNOWN whenever the answer is missing or unproved."""
-        asked = {
+        asked: dict[str, object] = {
             "reference": request.reference,
             "method": request.method,
             "amount": _amount_out(request.amount),
@@ -118,6 +95,8 @@ class Sandbox:
             "expires_at": _instant_out(request.expires_at),
             "locale": request.locale,
         }
+        asked |= {"save": True} if request.save else {}
+        asked |= {"token": request.token} if request.token else {}
         call = self._call("POST", "/v1/payments", request.account, asked)
         return await _charged(call, request.account, request.reference, is_final=_for_good)
 
@@ -147,6 +126,18 @@ class Sandbox:
         call = self._call("GET", f"/v1/refunds/{_path(reference)}", account)
         return await _refunded(call, account, reference, is_final=_never_seen)
 
+    async def forget(self, *, account: str, token: str) -> bool:
+        """Delete a saved method. True only on the signed word that it is gone or was never there."""
+        try:
+            status, answer = await self._call(
+                "POST", "/v1/methods/forget", account, {"token": token}
+            )
+            if status < 400:
+                return (answer.get("account"), answer.get("forgotten")) == (account, True)
+            return _never_seen(status, _error(answer)[0])
+        except Unproven:
+            return False
+
     def verify(self, *, account: str, headers: Mapping[str, str], body: bytes) -> list[Fact]:
         """Prove a callback on the bytes received; nothing in it is looked at before the proof.
 
@@ -175,7 +166,7 @@ class Sandbox:
         if abs(clock.now().timestamp() - int(timestamp)) > AGE_MAX_S:
             raise _refused(401, "stale")
         try:
-            return [_fact(strict.json_object(body), account, event_id)]
+            return [sandbox_words.fact(strict.json_object(body), account, event_id)]
         except Unproven as unreadable:
             raise _refused(400, unreadable.reason) from None
 
@@ -300,7 +291,7 @@ async def _charged(
     try:
         status, answer = await call
         if status < 400:
-            return _charge_answer(answer, account, reference)
+            return sandbox_words.charge(answer, account, reference)
         code, message = _error(answer)
     except Unproven as lost:
         return ChargeAnswer(ChargeState.UNKNOWN, raw_code=lost.reason)
@@ -316,85 +307,9 @@ async def _refunded(
     try:
         status, answer = await call
         if status < 400:
-            return _refund_answer(answer, account, reference)
+            return sandbox_words.refund(answer, account, reference)
         code, message = _error(answer)
     except Unproven as lost:
         return RefundAnswer(RefundState.UNKNOWN, raw_code=lost.reason)
     state = RefundState.FAILED if is_final(status, code) else RefundState.UNKNOWN
     return RefundAnswer(state, raw_code=code, raw_message=message)
-
-
-def _charge_answer(answer: Mapping[str, Any], account: str, reference: str) -> ChargeAnswer:
-    status = _own_status(answer, account, reference)
-    state = _CHARGE_STATES.get(status)
-    if state is None:
-        raise Unproven("field_status")
-    action = processed = None
-    if state is ChargeState.REQUIRES_ACTION:
-        action = Redirect(_page_url(answer))
-    if state in _TAKEN:
-        processed = _taken(answer.get("captured"))
-    return ChargeAnswer(
-        state,
-        provider_ref=strict.name(answer, "payment_id"),
-        action=action,
-        processed=processed,
-        raw_code=strict.name(answer, "code") if answer.get("code") else status,
-        raw_message=strict.words(answer, "message"),
-    )
-
-
-def _refund_answer(answer: Mapping[str, Any], account: str, reference: str) -> RefundAnswer:
-    status = _own_status(answer, account, reference)
-    state = _REFUND_STATES.get(status)
-    if state is None:
-        raise Unproven("field_status")
-    return RefundAnswer(
-        state,
-        provider_ref=strict.name(answer, "refund_id"),
-        raw_code=strict.name(answer, "code") if answer.get("code") else status,
-        raw_message=strict.words(answer, "message"),
-    )
-
-
-def _own_status(answer: Mapping[str, Any], account: str, reference: str) -> str:
-    if (answer.get("account"), answer.get("reference")) != (account, reference):
-        raise Unproven("field_reference")
-    return strict.name(answer, "status")
-
-
-def _taken(value: object) -> Money:
-    amount = strict.money(value)
-    if not amount.minor:
-        raise Unproven("field_amount")
-    return amount
-
-
-def _page_url(answer: Mapping[str, Any]) -> str:
-    url = answer.get("page_url")
-    if not isinstance(url, str) or not re.fullmatch(r"https?://[!-~]{1,2000}", url, re.ASCII):
-        raise Unproven("field_page_url")
-    return url
-
-
-def _fact(fields: Mapping[str, Any], account: str, event_id: str) -> Fact:
-    if (fields.get("account"), fields.get("event_id")) != (account, event_id):
-        raise Unproven("field_event_id")
-    subject, status = strict.name(fields, "type"), strict.name(fields, "status")
-    if subject not in _STATES:
-        raise Unproven("field_type")
-    state = _STATES[subject].get(status)
-    if state is None:
-        raise Unproven("field_status")
-    amount = strict.money(fields.get("amount"))
-    if (amount.minor > 0) is not (state in _TAKEN):
-        raise Unproven("field_amount")
-    return Fact(
-        event_id=strict.name(fields, "event_id"),
-        subject=subject,
-        reference=strict.name(fields, "reference"),
-        provider_ref=strict.name(fields, f"{subject}_id"),
-        state=state.value,
-        amount=amount,
-        occurred_at=strict.instant(fields, "occurred_at"),
-    )

@@ -112,6 +112,7 @@ def create_app(config: SandboxConfig | None = None) -> Starlette:
             api("/v1/payments", "POST", _create),
             api("/v1/payments/{reference}", "GET", _query),
             api("/v1/payments/{reference}/void", "POST", _void),
+            api("/v1/methods/forget", "POST", _forget),
             api("/v1/refunds", "POST", _refund),
             api("/v1/refunds/{reference}", "GET", _query_refund),
             Route("/pay/{payment_id}", show, methods=["GET"]),
@@ -162,6 +163,9 @@ async def _create(
         return 200, statements.payment(
             sandbox.payments.find(caller.account, payment.reference), sandbox.config.url
         )
+    by_token = sandbox.payments.modes(caller.account).by_token
+    if is_new and payment.token and what is not Outcome.EARLY and by_token == "captured":
+        sandbox.payments.confirm(payment)
     said = statements.payment(payment, sandbox.config.url)
     if is_new and what is Outcome.EARLY:
         # The answer was written before the money moved, as it often is: it still says "created".
@@ -182,6 +186,13 @@ async def _void(
     reference = wire.text(request.path_params, "reference", wire.NAME.fullmatch)
     payment = sandbox.payments.void(caller.account, reference)
     return 200, statements.payment(payment, sandbox.config.url)
+
+
+async def _forget(
+    sandbox: Sandbox, caller: Caller, request: Request, asked: dict[str, Any]
+) -> Answer:
+    sandbox.payments.forget(caller.account, wire.text(asked, "token", wire.NAME.fullmatch))
+    return 200, {"account": caller.account, "forgotten": True}
 
 
 async def _refund(

@@ -1,4 +1,4 @@
-"""What the provider knows, in SQLite: payments, refunds and the callbacks it still owes.
+"""What the provider knows, in SQLite: payments, refunds, saved methods and the callbacks it still owes.
 
 A write is on disk (WAL) before anyone hears of it, so a killed provider forgets nothing. Payments
 are also kept in a bounded cache; never hold one across an `await`, ask for it again.
@@ -27,6 +27,9 @@ CREATE TABLE IF NOT EXISTS refund (
     account TEXT NOT NULL, reference TEXT NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (account, reference)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS method (
+    token TEXT PRIMARY KEY, account TEXT NOT NULL, is_forgotten INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS callback (
     event_id TEXT PRIMARY KEY, tries INTEGER NOT NULL, next_at REAL, data BLOB NOT NULL
 ) WITHOUT ROWID;
@@ -35,7 +38,10 @@ CREATE TABLE IF NOT EXISTS callback (
 
 @dataclass(slots=True)
 class Payment:
-    """One payment: times are Unix seconds, `taken_…` was captured, `event_id` is the last word."""
+    """One payment: times are Unix seconds, `taken_…` was captured, `event_id` is the last word.
+
+    `token` is the saved method it is charged by, `saved_token` the one it was saved as.
+    """
 
     account: str
     reference: str
@@ -57,6 +63,9 @@ class Payment:
     event_id: str = ""
     code: str = ""
     message: str = ""
+    saves: bool = False
+    token: str = ""
+    saved_token: str = ""
 
 
 @dataclass(slots=True)
@@ -142,6 +151,23 @@ class Book:
         ).fetchone()
         return None if row is None else Refund(**orjson.loads(row[0]))
 
+    def has_method(self, account: str, token: str) -> bool:
+        """Whether an account may charge by this token."""
+        found = self._sql.execute(
+            "SELECT 1 FROM method WHERE token = ? AND account = ? AND NOT is_forgotten",
+            (token, account),
+        )
+        return found.fetchone() is not None
+
+    def forget_method(self, account: str, token: str) -> bool:
+        """Nobody charges by this token again; false when the account never had it."""
+        return bool(
+            self._sql.execute(
+                "UPDATE method SET is_forgotten = 1 WHERE token = ? AND account = ?",
+                (token, account),
+            ).rowcount
+        )
+
     def save(
         self,
         payment: Payment,
@@ -164,6 +190,11 @@ class Book:
                     orjson.dumps(payment),
                 ),
             )
+            if payment.saved_token:
+                self._sql.execute(
+                    "INSERT OR IGNORE INTO method (token, account) VALUES (?, ?)",
+                    (payment.saved_token, payment.account),
+                )
             if refund is not None:
                 self._sql.execute(
                     "INSERT OR REPLACE INTO refund VALUES (?, ?, ?)",

@@ -28,6 +28,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "hang_callback": (False, True),
     "twice": ("same", "distinct"),
     "other": ("amount", "currency"),
+    "by_token": ("captured", "processing"),
     "refunds": ("succeed", "pend", "fail", "hang"),
     "fault": ("", "500", "html", "cut", "latin1", "unsigned", "hang"),
 }
@@ -45,6 +46,7 @@ class Modes:
     hang_callback: bool = False  # …02: does a callback come after all
     twice: str = "same"  # …03: both carry the "same" event id, or "distinct" ones
     other: str = "amount"  # …04: another "amount" (+100 minor units) or another "currency"
+    by_token: str = "captured"  # a charge by token at once, or confirmed like any other
     refunds: str = "succeed"  # or "pend", "fail", "hang" (returned, but the answer is lost)
     fault: str = ""  # what every answer to the account becomes instead
     autoconfirm_ms: int | None = None  # None = as the provider is configured

@@ -69,12 +69,15 @@ class Payments:
         now, expires_at = self._now(), wire.seconds(asked, "expires_at")
         if not now < expires_at <= now + LIFE_MAX_S:
             raise Refusal(422, "expired", "expires_at is past or more than 30 days ahead")
+        token = wire.text(asked, "token", wire.NAME.fullmatch) if "token" in asked else ""
+        if token and not self._book.has_method(account, token):
+            raise Refusal(422, "unknown_token", "no such saved method")
         payment = Payment(
             account=account,
             reference=reference,
             payment_id=f"sbx_{secrets.token_hex(16)}",
             input_hash=input_hash,
-            status="created",
+            status="processing" if token else "created",
             amount_minor=minor,
             currency=currency,
             order_number=wire.text(asked, "order_number", wire.is_words),
@@ -83,6 +86,8 @@ class Payments:
             locale=wire.text(asked, "locale", wire.is_words) if asked.get("locale") else "en",
             expires_at=expires_at,
             changed_at=now,
+            saves=asked.get("save") is True and not token,
+            token=token,
         )
         self._confirm_later(payment, now)
         self._book.save(payment)
@@ -145,6 +150,8 @@ class Payments:
         elif what is Outcome.OTHER:
             payment.taken_minor += OTHER_BY_MINOR
         payment.changed_at = self._now() if occurred_at is None else occurred_at
+        if payment.saves:
+            payment.saved_token = f"tok_{secrets.token_hex(16)}"
         self._announce(payment, is_twice=what is Outcome.TWICE, is_silent=is_silent)
 
     def late(self, payment: Payment) -> None:
@@ -177,6 +184,11 @@ class Payments:
             payment.status, payment.changed_at = "voided", now
             self._book.save(payment)
         return payment
+
+    def forget(self, account: str, token: str) -> None:
+        """Charge by this token no more, however often it is asked. Errors: Refusal 404 `not_found`."""
+        if not self._book.forget_method(account, token):
+            raise Refusal(404, "not_found", "no such saved method")
 
     def repeat(self, payment: Payment) -> None:
         """Send the last statement again, byte for byte, under its own event id. Errors: Refusal."""

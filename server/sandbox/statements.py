@@ -9,6 +9,8 @@ import orjson
 from server.sandbox import wire
 from server.sandbox.book import Callback, Payment, Refund
 
+LABEL = "Sandbox ····4242"
+
 
 def event_id() -> str:
     """A new id for one statement; every delivery of it carries the same."""
@@ -29,7 +31,12 @@ def payment(record: Payment, page_base: str) -> dict[str, object]:
         "page_url": f"{page_base}/pay/{record.payment_id}",
         "code": record.code,
         "message": record.message,
+        "saved": _saved(record),
     }
+
+
+def _saved(record: Payment) -> dict[str, str] | None:
+    return {"token": record.saved_token, "label": LABEL} if record.saved_token else None
 
 
 def refund(record: Refund) -> dict[str, object]:
@@ -48,7 +55,7 @@ def refund(record: Refund) -> dict[str, object]:
 
 def payment_callback(record: Payment, event: str) -> Callback:
     """The statement of where the payment stands: its amount is all that was taken so far."""
-    statement = {
+    statement: dict[str, object] = {
         "event_id": event,
         "type": "payment",
         "account": record.account,
@@ -58,6 +65,8 @@ def payment_callback(record: Payment, event: str) -> Callback:
         "amount": wire.amount(record.taken_minor, record.taken_currency or record.currency),
         "occurred_at": wire.instant(record.changed_at),
     }
+    if record.saved_token:
+        statement["saved"] = _saved(record)
     return Callback(event, record.account, record.notify_url, orjson.dumps(statement).decode())
 
 

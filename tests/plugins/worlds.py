@@ -1,7 +1,8 @@
 """Payment providers with their simulators: what the payment suite runs against.
 
 A new provider adds its two classes here and a line to PROOFS and WORLDS, and passes all of
-test_payment_callbacks.py (proof, no network) and test_payment_suite.py (over real HTTP).
+test_payment_callbacks.py (proof, no network), test_payment_suite.py (over real HTTP) and, when it can save a
+method, test_payment_saved.py.
 """
 
 from __future__ import annotations
