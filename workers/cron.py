@@ -88,6 +88,7 @@ EVERY: list[Every] = [
     Every("stock.prune", HOUR_S, catalogue.prune),
     Every("promises.prune", HOUR_S, promises.prune),
     Every("once.prune", HOUR_S, once.prune),
+    Every("risk.overdue", MINUTE_S, checkout.decline_overdue),
     Every("risk.prune", HOUR_S, risk.prune),
     Every("identity.prune", HOUR_S, identity.prune),
     Every("fx.refresh", HOUR_S, fx.keep_current),

@@ -20,7 +20,7 @@ from domain.checkout.refunds import (
     send,
 )
 from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
-from domain.checkout.waiting import clear, decline, restock
+from domain.checkout.waiting import clear, decline, decline_overdue, restock
 
 __all__ = [
     "SET_MAX",
@@ -36,6 +36,7 @@ __all__ = [
     "check_due",
     "clear",
     "decline",
+    "decline_overdue",
     "expire_due",
     "fulfil",
     "hear",

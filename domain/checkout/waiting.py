@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from domain import orders, payments, risk
 from domain.checkout import refunds
-from domain.core import bell, db
-from domain.orders.rules import OrderStateConflict, OrderStatus
+from domain.core import bell, clock, db
+from domain.core.settings import settings
+from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 from domain.payments.models import Refund
 
 RESTOCK_MAX = 500
+OVERDUE_MAX = 100
+_WAITS = (risk.Outcome.CHALLENGE, risk.Outcome.HOLD)
 
 
 async def restock(variant_id: UUID, *, limit: int = RESTOCK_MAX) -> int:
@@ -29,31 +33,57 @@ async def restock(variant_id: UUID, *, limit: int = RESTOCK_MAX) -> int:
 async def clear(order_id: UUID, *, asked_by: str, reason: str) -> None:
     """Risk lets a held order go: it is delivered by the next set, and its reasons do not stop it again.
 
+    One verdict counts: an order that was declined stays declined, also while its money is on the way back.
     Errors: NotFound, OrderStateConflict, FieldInvalid (reason).
     """
     async with db.transaction():
         order = await orders.lock_one(order_id)
-        if not order.risk_hold:
+        if not order.risk_hold or await orders.happened(order_id, EventKind.RISK_DECLINED):
             raise OrderStateConflict(status=order.status.upper())
         await _resolve(order_id, risk.Outcome.ALLOW, asked_by, reason)
         await orders.hold(order_id, is_held=False)
+        await orders.tell(order, EventKind.RELEASED)
         await _free(order_id, OrderStatus.HELD, "held")
 
 
 async def decline(order_id: UUID, *, asked_by: str, reason: str) -> list[Refund]:
-    """Risk refuses a held order: all its money goes back, nothing is revealed. Errors: as `refunds.ask`."""
+    """Risk refuses a held order: all its money goes back, nothing is revealed.
+
+    Errors: OrderStateConflict when it is not held, was released, or its money is on the way back already;
+    NotFound, FieldInvalid (reason).
+    """
     async with db.transaction():
         order = await orders.lock_one(order_id)
-        if order.status is not OrderStatus.HELD:
+        kept = await payments.kept_of([order_id])
+        if order.status is not OrderStatus.HELD or not order.risk_hold or not kept.get(order_id):
             raise OrderStateConflict(status=order.status.upper())
         await _resolve(order_id, risk.Outcome.DECLINE, asked_by, reason)
+        await orders.tell(order, EventKind.RISK_DECLINED)
         return await refunds.ask(order_id, None, reason="risk", asked_by=asked_by)
+
+
+async def decline_overdue(*, limit: int = OVERDUE_MAX) -> int:
+    """Decline and refund what nobody decided about within `risk_hold_hours`; how many.
+
+    Time never releases an order: goods that were seen cannot be taken back, money can. Whoever decides first
+    has decided, a person or the clock.
+    """
+    hours = settings().risk_hold_hours
+    overdue = await orders.held_since(clock.now() - timedelta(hours=hours), limit)
+    declined = 0
+    for order_id in overdue:
+        try:
+            await decline(order_id, asked_by=refunds.SYSTEM, reason=f"no verdict in {hours} h")
+        except OrderStateConflict:
+            continue  # a person was faster
+        declined += 1
+    return declined
 
 
 async def _resolve(order_id: UUID, outcome: risk.Outcome, actor: str, reason: str) -> None:
     """Answer every decision on the order that still waits for a person."""
     for decision in await risk.decisions(order_id):
-        if decision.standing is risk.Outcome.HOLD:
+        if decision.standing in _WAITS:
             await risk.resolve(decision.id, outcome, actor, reason)
 
 

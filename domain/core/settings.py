@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     fx_jump_bps: int = Field(default=1_000, ge=1)  # a larger change of a rate waits for a person
     fx_stale_after_h: int = Field(default=144, ge=1)  # six days: Easter closes the ECB for five
     fx_manual_rates: Annotated[dict[str, Decimal], NoDecode] = {}  # units for one euro
+    # A person's time to decide about an order that risk holds; then its money goes back.
+    risk_hold_hours: int = Field(default=24, ge=1)
     suppliers: dict[str, SupplierSettings] = Field(
         default={}, repr=False
     )  # docs/guides/supplier.md

@@ -38,6 +38,9 @@ class Template(StrEnum):
     SHORT = "short"
     LATE = "late"
     MISMATCH = "mismatch"
+    HELD = "held"
+    DECLINED = "declined"
+    SALE_DECLINED = "sale_declined"
 
 
 _B, _M, _T = Audience.BUYER, Audience.MERCHANT, Template
@@ -52,7 +55,8 @@ STOCK_RAN_LOW = "stock.low"
 MAILS: Mapping[str, tuple[tuple[Template, Audience], ...]] = {
     "order.paid": ((_T.PAID, _B), (_T.SALE, _M)),
     "order.delivered": ((_T.DELIVERED, _B),),
-    "order.held": ((_T.WAITING, _B),),
+    "order.held": ((_T.WAITING, _B), (_T.HELD, _M)),
+    "risk.declined": ((_T.DECLINED, _B), (_T.SALE_DECLINED, _M)),
     "order.short": ((_T.WAITING, _B), (_T.SHORT, _M)),
     "refund.succeeded": ((_T.REFUNDED, _B),),
     "payment.late": ((_T.LATE, _M),),

@@ -16,7 +16,16 @@ from domain.orders.actions import (
     tell,
 )
 from domain.orders.models import Buyer, Change, Line, Order
-from domain.orders.queries import PARTS, OrderView, came_late, of_merchant, view, views
+from domain.orders.queries import (
+    PARTS,
+    OrderView,
+    came_late,
+    happened,
+    held_since,
+    of_merchant,
+    view,
+    views,
+)
 from domain.orders.rules import (
     LANES,
     LINES_MAX,
@@ -42,6 +51,8 @@ __all__ = [
     "came_late",
     "change_many",
     "due_to_expire",
+    "happened",
+    "held_since",
     "hold",
     "line_done",
     "lines",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ from uuid import UUID
 from domain.core import db
 from domain.orders.models import COLUMNS, Line, Order
 from domain.orders.models import order as as_order
+from domain.orders.rules import EventKind
 from domain.payments.rules import LIVE
 
 # Each part is one JSON sub-select: rows of other nouns read as they are, decided by nobody here.
@@ -105,9 +107,35 @@ async def of_merchant(
 
 async def came_late(order_id: UUID) -> bool:
     """Whether the order's money came after it was closed."""
+    return await happened(order_id, EventKind.LATE)
+
+
+async def happened(order_id: UUID, kind: EventKind) -> bool:
+    """Whether an event of this kind is in the order's log."""
     return bool(
         await db.value(
-            "SELECT EXISTS (SELECT FROM event_log WHERE order_id = $1 AND kind = 'payment.late')",
+            "SELECT EXISTS (SELECT FROM event_log WHERE order_id = $1 AND kind = $2)",
             order_id,
+            kind,
         )
     )
+
+
+async def held_since(before: datetime, limit: int) -> list[UUID]:
+    """Orders that risk holds since before a moment, with money that is kept; oldest first.
+
+    One whose refund has failed is left out: a person looks at it already.
+    """
+    rows = await db.fetch(_HELD, before, limit)
+    return [row["id"] for row in rows]
+
+
+_HELD = """
+SELECT o.id FROM orders o WHERE o.status = 'held' AND o.risk_hold
+    AND coalesce((SELECT max(e.recorded_at) FROM event_log e
+                  WHERE e.order_id = o.id AND e.kind = 'order.held'), o.paid_at) < $1
+    AND EXISTS (SELECT FROM capture c WHERE c.order_id = o.id AND c.amount_minor > c.returned_minor)
+    AND NOT EXISTS (SELECT FROM refund r WHERE r.order_id = o.id AND r.reason = 'risk'
+                    AND r.state = 'failed')
+ORDER BY o.id LIMIT $2
+"""

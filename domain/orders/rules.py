@@ -94,6 +94,8 @@ class EventKind(StrEnum):
     REFUND_FAILED = "refund.failed"
     REFUNDED = "order.refunded"
     REVOKED = "goods.revoked"
+    RELEASED = "risk.released"
+    RISK_DECLINED = "risk.declined"
 
 
 class OrderStateConflict(DomainError):

@@ -61,7 +61,11 @@ def test_each_event_tells_the_right_people() -> None:
     assert told == {
         "order.paid": [("paid", ORDER.email, "ja"), ("sale", ORDER.shop_email, "zh")],
         "order.delivered": [("delivered", ORDER.email, "ja")],
-        "order.held": [("waiting", ORDER.email, "ja")],
+        "order.held": [("waiting", ORDER.email, "ja"), ("held", ORDER.shop_email, "zh")],
+        "risk.declined": [
+            ("declined", ORDER.email, "ja"),
+            ("sale_declined", ORDER.shop_email, "zh"),
+        ],
         "order.short": [("waiting", ORDER.email, "ja"), ("short", ORDER.shop_email, "zh")],
         "refund.succeeded": [("refunded", ORDER.email, "ja")],
         "payment.late": [("late", ORDER.shop_email, "zh")],
