@@ -153,13 +153,14 @@ def migrate(
     _start_process("migrate")
     from domain.core import migrate as migrations
 
-    assert settings.database_url is not None
+    url = settings.owner_database_url or settings.database_url
+    assert url is not None
     try:
-        applied = _run(migrations.migrate(settings.database_url))
+        done = _run(migrations.migrate(url, as_owner=settings.owner_database_url is None))
     except OSError as error:
         from server.doctor import masked
 
-        _refuse(f"The database {masked(settings.database_url)} cannot be reached: {error}", code=1)
+        _refuse(f"The database {masked(url)} cannot be reached: {error}", code=1)
         raise
     except migrations.MigrationChanged as error:
         _refuse(
@@ -168,8 +169,14 @@ def migrate(
             code=1,
         )
         raise
-    for name in applied:
+    for name in done.applied:
         typer.echo(f"applied {name}")
+    if done.role_needs is not None:
+        typer.echo(
+            "The application works with the rights of the owner of the tables: this user may not make its role.\n"
+            f"Let an administrator run the following, then run `kami migrate` again:\n  {done.role_needs};",
+            err=True,
+        )
     if seed_too:
         _run(_seed(settings))
 

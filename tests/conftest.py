@@ -86,7 +86,9 @@ async def db(
     bell.open(redis_url)
     try:
         async with core_db.pool().acquire() as connection:
+            await connection.execute("SET ROLE NONE")  # emptying is the owner's
             await cleaner.clean(connection)
+            await connection.execute("RESET ROLE")  # back to the application's
         await bell.server().flushdb()
         identity.forget_viewers()
         ledger.forget()

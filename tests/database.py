@@ -9,13 +9,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from domain.core import db
 from tests.keeper import REFERENCE, TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,6 +95,20 @@ def create_now(servers: Servers, name: str) -> str:
     """`create` for those who cannot wait; works inside and outside of an event loop."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(lambda: asyncio.run(create(servers, name))).result()
+
+
+@asynccontextmanager
+async def owner() -> AsyncIterator[None]:
+    """A transaction of the pool with the rights of the tables' owner, for what the application never does."""
+    async with db.transaction():
+        await db.execute("SET LOCAL ROLE NONE")
+        yield
+
+
+async def as_owner(sql: str, *args: Any) -> int:
+    """Run `sql` as the owner of the tables, in a transaction of its own; the rows it touched."""
+    async with owner():
+        return await db.execute(sql, *args)
 
 
 @dataclass

@@ -19,17 +19,20 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 import orjson
+import structlog
 from tortoise import Tortoise
 from tortoise.backends.asyncpg.client import AsyncpgDBClient, TransactionWrapper
 from tortoise.connection import get_connections
 
-from domain.core import trace
+from domain.core import rights, trace
 from domain.core.errors import Unavailable
 
 ACQUIRE_TIMEOUT_S = 3.0
 RETRY_MAX = 5
 _NAME = "default"
 _MODELS = ("domain.identity.models", "domain.merchants.models", "domain.catalogue.models")
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 Record: TypeAlias = asyncpg.Record
@@ -81,8 +84,15 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
         return ""
 
 
-def credentials(dsn: str, *, minsize: int, maxsize: int) -> dict[str, Any]:
-    """Tortoise credentials of a PostgreSQL URL; `?host=/dir` names a socket folder."""
+# The server has no such role, or who signs in may not take it on.
+_NO_ROLE = (asyncpg.InvalidParameterValueError, asyncpg.InsufficientPrivilegeError)
+
+
+def credentials(dsn: str, *, minsize: int, maxsize: int, role: str | None = None) -> dict[str, Any]:
+    """Tortoise credentials of a PostgreSQL URL; `?host=/dir` names a socket folder.
+
+    `role` is taken on while connecting, which costs no round trip.
+    """
     parts = urlsplit(dsn)
     host = parse_qs(parts.query).get("host", [parts.hostname or "localhost"])[0]
     return {
@@ -104,6 +114,7 @@ def credentials(dsn: str, *, minsize: int, maxsize: int) -> dict[str, Any]:
             "idle_in_transaction_session_timeout": "10000",
             "timezone": "UTC",
             "plan_cache_mode": "force_generic_plan",
+            **({"role": role} if role else {}),
         },
     }
 
@@ -130,13 +141,26 @@ def _json_value(skip: int, data: bytes) -> Any:
 
 
 async def open(dsn: str, *, minsize: int = 2, maxsize: int = 10) -> None:
-    """Open the pool of this process. Errors: the driver's, when the server cannot be reached."""
+    """Open the pool of this process, with the rights of the application and no more.
+
+    On a server that has no such role it works with those of the user who signs in, and says so (`kami doctor` tells
+    how to mend it). Errors: the driver's, when the server cannot be reached.
+    """
+    try:
+        await _open_as(rights.ROLE, dsn, minsize=minsize, maxsize=maxsize)
+    except _NO_ROLE as error:
+        await Tortoise.close_connections()
+        await _open_as(None, dsn, minsize=minsize, maxsize=maxsize)
+        _log.warning("database.without_role", role=rights.ROLE, error=str(error))
+
+
+async def _open_as(role: str | None, dsn: str, *, minsize: int, maxsize: int) -> None:
     await Tortoise.init(
         config={
             "connections": {
                 _NAME: {
                     "engine": "tortoise.backends.asyncpg",
-                    "credentials": credentials(dsn, minsize=minsize, maxsize=maxsize),
+                    "credentials": credentials(dsn, minsize=minsize, maxsize=maxsize, role=role),
                 }
             },
             "apps": {"kami": {"models": list(_MODELS), "default_connection": _NAME}},

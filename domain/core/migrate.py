@@ -1,11 +1,17 @@
-"""Migrations: numbered SQL files, each applied once, in order, in its own transaction, under one lock."""
+"""Migrations: numbered SQL files, each applied once, in order, in its own transaction, under one lock.
+
+Afterwards the role of the application gets the rights that `domain/core/rights.py` lists.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
+
+from domain.core import rights
 
 FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x6B616D69  # "kami": two processes that start together migrate one after the other
@@ -17,6 +23,14 @@ CREATE TABLE IF NOT EXISTS schema_migration (
 
 class MigrationChanged(Exception):
     """An applied migration file was edited: write a new one instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """The names applied now ([] when all were); SQL for an administrator when the role cannot be made, else None."""
+
+    applied: list[str]
+    role_needs: str | None
 
 
 def files() -> list[Path]:
@@ -35,10 +49,11 @@ async def pending(connection: asyncpg.Connection[asyncpg.Record]) -> list[Path]:
     return [path for path in files() if path.name not in applied]
 
 
-async def migrate(dsn: str) -> list[str]:
-    """Bring the database at `dsn` up to date; the names applied now, [] when it already was.
+async def migrate(dsn: str, *, as_owner: bool = True) -> Migrated:
+    """Bring the database at `dsn` up to date, and the rights of the application's role with it.
 
-    Errors: MigrationChanged; the driver's when a statement fails (that file is rolled back whole).
+    `as_owner`: the application signs in as the same user. Errors: MigrationChanged; the driver's when a statement
+    fails (that file is rolled back whole).
     """
     connection: asyncpg.Connection[asyncpg.Record] = await asyncpg.connect(dsn)
     try:
@@ -53,7 +68,7 @@ async def migrate(dsn: str) -> list[str]:
                     _digest(path),
                 )
             done.append(path.name)
-        return done
+        return Migrated(done, await rights.grant(connection, as_owner=as_owner))
     finally:
         await connection.close()
 

@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     env: Literal["development", "production", "test"] = "development"
     data_dir: Path = ROOT / ".kami"
     database_url: str | None = Field(default=None, repr=False)
+    # Who owns the tables, for `kami migrate` alone; without it KAMI_DATABASE_URL does both.
+    owner_database_url: str | None = Field(default=None, repr=False)
     redis_url: str | None = Field(default=None, repr=False)
 
     host: str = "127.0.0.1"
@@ -194,7 +196,7 @@ class Settings(BaseSettings):
             raise ValueError(f"not random; make one with: {_MAKE_ONE}")
         return key
 
-    @field_validator("database_url")
+    @field_validator("database_url", "owner_database_url")
     @classmethod
     def _database(cls, url: str | None) -> str | None:
         if url is not None and urlsplit(url).scheme not in ("postgresql", "postgres"):

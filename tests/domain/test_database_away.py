@@ -12,13 +12,14 @@ from domain import checkout, payments
 from domain.core import db as core
 from domain.core.errors import Unavailable
 from tests import make
+from tests.database import as_owner
 
 ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(20)'"
 
 
 async def _end_the_sleeper() -> None:
     async with asyncio.timeout(5):
-        while not await core.value(ENDED):
+        while not await as_owner(ENDED):
             await asyncio.sleep(0.02)
 
 

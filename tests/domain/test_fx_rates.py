@@ -18,6 +18,7 @@ from domain.core.money import CURRENCIES, Money, UnsupportedCurrency
 from domain.fx import queries
 from domain.fx.ports import FeedFailed, feeds
 from domain.fx.rules import RateUnavailable
+from tests.database import as_owner
 from tests.domain.exchange import RATES, consume, feed, lock
 
 pytestmark = pytest.mark.usefixtures("db", "fresh")
@@ -208,7 +209,7 @@ async def test_the_terms_of_a_quote_and_the_history_of_rates_cannot_be_changed()
         "DELETE FROM fx_rate",
     ):
         with pytest.raises(asyncpg.RestrictViolationError):
-            await db.execute(sql)
+            await as_owner(sql)
     assert await fx.find(quote.id) == quote
 
 

@@ -26,7 +26,7 @@ async def _posted(shop: Shop, count: int) -> list[ledger.Journal]:
 
 async def _sabotage(*statements: str) -> None:
     async with core_db.transaction():
-        await core_db.execute("SET LOCAL session_replication_role = replica")
+        await core_db.execute("SET LOCAL ROLE NONE; SET LOCAL session_replication_role = replica")
         for sql in statements:
             assert await core_db.execute(sql) > 0
 

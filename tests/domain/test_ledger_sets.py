@@ -13,6 +13,7 @@ from domain.core import db as core_db
 from domain.core import ids
 from domain.core.errors import DomainError
 from domain.ledger import AccountKey, JournalDraft, TransferLines, batch
+from tests.database import as_owner
 from tests.domain.ledger_books import Shop, books
 
 
@@ -257,7 +258,7 @@ async def test_an_account_has_all_its_rows_and_limits_from_the_start(db: None) -
 async def test_rows_of_a_raised_number_of_shards_appear_on_demand(db: None) -> None:
     shop = Shop()
     numbers = await ledger.accounts([shop["provider_fee"]])
-    await core_db.execute("UPDATE ledger_account SET shards = shards + 4")
+    await as_owner("UPDATE ledger_account SET shards = shards + 4")
     ledger.forget()
     last = ledger.PURPOSES["provider_fee"].shards + 3
 

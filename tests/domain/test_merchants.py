@@ -24,6 +24,7 @@ from domain.merchants import (
     SplitLeg,
     queries,
 )
+from tests.database import as_owner
 
 
 async def opened(name: str = "Shop", ccy: str = "USD") -> UUID:
@@ -209,7 +210,7 @@ async def test_h31_terms_cannot_be_rewritten(db: None) -> None:
             f"TRUNCATE {table}",
         ):
             with pytest.raises(asyncpg.RestrictViolationError):
-                await core.execute(statement)
+                await as_owner(statement)
     assert await core.value("SELECT legs_json FROM split_rule") == [
         {
             "leg": "commission",

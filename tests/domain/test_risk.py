@@ -19,6 +19,7 @@ from domain.core.ids import uuid7
 from domain.core.money import Money
 from domain.risk import ports
 from domain.risk.rules import Facts, TierAnswer
+from tests.database import as_owner
 
 SOON = timedelta(days=1)
 
@@ -161,7 +162,7 @@ async def test_a_block_declines_until_it_is_lifted_or_over(db: None) -> None:
     assert await risk.unblock(email, "mistake", "op") == 1
     free = await risk.assess(subject(email_hash=email.hash))
     await risk.block(email, soon(), "again", "op")
-    await database.execute(
+    await as_owner(
         "UPDATE risk_entry SET made_at = made_at - interval '3 days',"
         " until_at = until_at - interval '3 days'"
     )
@@ -248,7 +249,7 @@ async def test_m22_versions_only_move_forward_and_one_is_live(rules: None) -> No
         with pytest.raises(Conflict):
             await risk.move(rule_id, state, "test")
     with pytest.raises(asyncpg.RestrictViolationError):
-        await database.execute("UPDATE risk_rule SET outcome = 'allow' WHERE id = $1", second)
+        await as_owner("UPDATE risk_rule SET outcome = 'allow' WHERE id = $1", second)
 
 
 async def test_n11_a_slow_or_broken_tier_leaves_the_rules_alone(
@@ -315,9 +316,9 @@ async def test_a_decision_is_never_edited(db: None) -> None:
 
     for change in ("outcome = 'decline'", "facts_json = '{}'", "reasons = '{x}'"):
         with pytest.raises(asyncpg.RestrictViolationError):
-            await database.execute(f"UPDATE risk_decision SET {change} WHERE id = $1", decision.id)
+            await as_owner(f"UPDATE risk_decision SET {change} WHERE id = $1", decision.id)
     with pytest.raises(asyncpg.RestrictViolationError):
-        await database.execute("DELETE FROM risk_decision")
+        await as_owner("DELETE FROM risk_decision")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from domain.payments.models import Attempt
 from domain.payments.ports import RefundAnswer, RefundState
 from domain.settlement import RefundExceedsCaptured
 from tests import make
+from tests.database import as_owner
 from tests.journeys import checker
 
 T = TypeVar("T")
@@ -212,9 +213,9 @@ class Sales(RuleBasedStateMachine):
     @rule()
     def release(self) -> None:
         self.run(
-            core.execute("UPDATE reserve_hold SET releases_on = current_date WHERE state = 'held'")
+            as_owner("UPDATE reserve_hold SET releases_on = current_date WHERE state = 'held'")
         )
-        self.run(core.execute("UPDATE settlement_item SET available_on = current_date"))
+        self.run(as_owner("UPDATE settlement_item SET available_on = current_date"))
         self.run(settlement.release_reserves())
         self.run(settlement.release_due())
 

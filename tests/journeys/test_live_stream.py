@@ -151,7 +151,7 @@ async def test_c21_j30_pruned_history_is_a_gap_with_a_cursor_to_resume(
     trip = await delivered(crowd)
     whole = await events(server, crowd, trip, 4)
     async with db.transaction():
-        await db.execute("SET LOCAL session_replication_role = replica")
+        await db.execute("SET LOCAL ROLE NONE; SET LOCAL session_replication_role = replica")
         gone = "DELETE FROM event_log WHERE order_id = $1 AND sequence <= 2"
         await db.execute(gone, ids.decode(trip.order_id, "ord"))
 

@@ -17,6 +17,7 @@ from domain.core.money import Money
 from domain.ledger import AccountKey
 from domain.merchants import Speed
 from tests import make
+from tests.database import as_owner
 from tests.journeys import checker
 from tests.journeys.refunding import available, refund, settle, sold, states
 from tests.platform import Platform, running
@@ -147,7 +148,7 @@ async def test_e11_after_the_reserve_was_released_a_late_failure_is_still_booked
     order_id, _ = await sold(platform, of)
     asked = await refund(platform, of, order_id, "50.00")
     await settle(platform)
-    await db.execute("UPDATE reserve_hold SET releases_on = $1", clock.now().date())
+    await as_owner("UPDATE reserve_hold SET releases_on = $1", clock.now().date())
     await settlement.release_reserves()
 
     words = await db.value("SELECT count(*) FROM inbox_event")
@@ -168,7 +169,7 @@ async def test_e11_after_the_item_was_released_a_late_failure_is_still_booked(
     order_id, _ = await sold(platform, of)
     asked = await refund(platform, of, order_id, "50.00")
     await settle(platform)
-    await db.execute("UPDATE settlement_item SET available_on = $1", clock.now().date())
+    await as_owner("UPDATE settlement_item SET available_on = $1", clock.now().date())
     assert await settlement.release_due() == 1
 
     words = await db.value("SELECT count(*) FROM inbox_event")

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from domain.core.settings import load, settings
 from server import doctor
+from tests.database import as_owner
 
 
 @pytest.fixture(autouse=True)
@@ -116,10 +117,7 @@ async def test_more_processes_than_connections_is_wrong(
 
 
 async def test_waiting_migrations_are_named(db: None) -> None:
-    from domain.core import db as core
-
-    async with core.transaction():
-        await core.execute("DELETE FROM schema_migration WHERE name LIKE '0001%'")
+    await as_owner("DELETE FROM schema_migration WHERE name LIKE '0001%'")
     found = await findings()
 
     assert found["migrations"][0].verdict is doctor.Verdict.WRONG
@@ -128,9 +126,7 @@ async def test_waiting_migrations_are_named(db: None) -> None:
 
 
 async def test_a_database_ahead_of_the_code_is_wrong(db: None) -> None:
-    from domain.core import db as core
-
-    await core.execute("INSERT INTO schema_migration (name, sha256) VALUES ('9999_later.sql', '')")
+    await as_owner("INSERT INTO schema_migration (name, sha256) VALUES ('9999_later.sql', '')")
 
     assert "9999_later.sql" in (await findings())["migrations"][0].fact
 

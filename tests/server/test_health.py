@@ -14,6 +14,7 @@ from domain.core import db as core
 from domain.core.heartbeat import QUEUES
 from domain.core.settings import settings
 from server import health
+from tests.database import as_owner
 
 
 async def ask(path: str, client: str = "10.0.0.9", method: str = "GET") -> tuple[int, Any]:
@@ -65,7 +66,7 @@ async def test_a_late_heartbeat_is_none(db: None, monkeypatch: pytest.MonkeyPatc
 
 
 async def test_not_ready_without_redis_or_migrations_but_alive(db: None) -> None:
-    await core.execute("DELETE FROM schema_migration WHERE name LIKE '0001%'")
+    await as_owner("DELETE FROM schema_migration WHERE name LIKE '0001%'")
     await bell.close()
     bell.open("unix:///nowhere/at/all")
     status, text = await ask("/readyz")
