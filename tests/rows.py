@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domain.core import db
+from tests.database import owner
 
 _TABLES = """
 SELECT c.oid::regclass::text AS name FROM pg_class c WHERE c.relkind = 'r'
@@ -13,9 +14,10 @@ SELECT c.oid::regclass::text AS name FROM pg_class c WHERE c.relkind = 'r'
 async def everything(*, but: tuple[str, ...] = ()) -> dict[str, list[str]]:
     """The rows of every table that has some, `but` those named."""
     found = {}
-    for table in await db.fetch(_TABLES, list(but)):
-        rows = await db.fetch(f"SELECT t::text AS row FROM {table['name']} t ORDER BY 1")
-        found[table["name"]] = [row["row"] for row in rows]
+    async with owner():  # partitions too
+        for table in await db.fetch(_TABLES, list(but)):
+            rows = await db.fetch(f"SELECT t::text AS row FROM {table['name']} t ORDER BY 1")
+            found[table["name"]] = [row["row"] for row in rows]
     return {name: rows for name, rows in sorted(found.items()) if rows}
 
 
