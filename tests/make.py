@@ -13,7 +13,7 @@ from domain.catalogue import Delivery, Limits, PriceList, Source, Text
 from domain.core import clock, db, ids
 from domain.core.money import Money
 from domain.merchants import FeeTerms, ReserveKind, Scope, Speed
-from domain.orders.models import Buyer, Line, Order
+from domain.orders.models import Buyer, Line, Order, Placement
 from domain.payments.models import Attempt
 from domain.payments.ports import Fact
 
@@ -119,24 +119,24 @@ async def order(
         total.minor,
         0,
     )
-    async with db.transaction():
-        return await orders.place(
-            order_id,
-            merchant_id=of.merchant_id,
-            shop_id=of.shop_id,
-            buyer=buyer(),
-            total=total,
-            discount_minor=0,
-            lines=[line],
-            expires_at=clock.now() + expires_in,
-        )
+    placement = Placement(
+        order_id,
+        merchant_id=of.merchant_id,
+        shop_id=of.shop_id,
+        buyer=buyer(),
+        total=total,
+        discount_minor=0,
+        lines=[line],
+        expires_at=clock.now() + expires_in,
+    )
+    return (await orders.place([placement]))[order_id]
 
 
 async def attempt(of: Order, *, amount: Money | None = None, reserve: bool = True) -> Attempt:
     """An attempt the provider has accepted, its goods reserved."""
     async with db.transaction():
         await orders.lock_one(of.id)
-        made = await payments.open_attempt(
+        opening = payments.Opening(
             payments.new_id(),
             order_id=of.id,
             merchant_id=of.merchant_id,
@@ -146,14 +146,12 @@ async def attempt(of: Order, *, amount: Money | None = None, reserve: bool = Tru
             method="sandbox",
             amount=amount or of.total,
         )
+        made = (await payments.open_attempts([opening]))[of.id]
         if reserve:
             lines = (await orders.lines([of.id]))[of.id]
-            await catalogue.reserve(
-                of.id,
-                of.merchant_id,
-                [(line.id, line.variant_id, line.quantity) for line in lines],
-                clock.now() + timedelta(minutes=30),
-            )
+            wanted = [(line.id, line.variant_id, line.quantity) for line in lines]
+            ask = catalogue.Ask(of.id, of.merchant_id, wanted)
+            await catalogue.reserve([ask], clock.now() + timedelta(minutes=30))
         await db.execute(
             "UPDATE payment_attempt SET state = 'requires_action' WHERE id = $1", made.id
         )

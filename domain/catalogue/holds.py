@@ -16,28 +16,40 @@ FOLD_MAX = 2_000
 FOLDED_SHARD = 64  # no connection writes this one, so folding never meets a sale
 LAPSED_KEEP = timedelta(days=1)
 
-_HELD_BY = " UNION ALL ".join(
-    f"SELECT '{name}' AS name, state, count(*)::int AS orders, sum(quantity)::int AS units"
-    f" FROM stock_hold WHERE merchant_id = $1 AND {name}_hash = ${place} AND order_id <> $2"
-    " GROUP BY 2"
-    for place, name in enumerate(FINGERPRINTS, 3)
+_HELD_BY = """
+WITH asked AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[], $5::bytea[]) WITH ORDINALITY
+        AS t(order_id, merchant_id, address_hash, device_hash, email_hash, place))
+""" + " UNION ALL ".join(
+    f"SELECT a.place, '{name}' AS name, h.state, count(*)::int AS orders, sum(h.quantity)::int AS units"
+    f" FROM asked a JOIN stock_hold h ON h.merchant_id = a.merchant_id AND h.{name}_hash = a.{name}_hash"
+    " AND h.order_id <> a.order_id GROUP BY 1, 3"
+    for name in FINGERPRINTS
 )
 
 
 async def held_by(
-    merchant_id: UUID, fingerprints: Mapping[str, bytes], *, but: UUID
-) -> dict[str, Holding]:
-    """What a buyer holds unpaid of a merchant's stock, per fingerprint; the order `but` is left
-    out."""
+    asked: Sequence[tuple[UUID, UUID, Mapping[str, bytes]]],
+) -> list[dict[str, Holding]]:
+    """What buyers hold unpaid of a merchant's stock, per fingerprint, beside the order they ask for.
+
+    `asked` has (order, merchant, fingerprints); the answers come in the same order.
+    """
     rows: list[Any] = await db.fetch(
-        _HELD_BY, merchant_id, but, *(fingerprints.get(name) for name in FINGERPRINTS)
+        _HELD_BY,
+        [order_id for order_id, _, _ in asked],
+        [merchant_id for _, merchant_id, _ in asked],
+        *([prints.get(name) for _, _, prints in asked] for name in FINGERPRINTS),
     )
-    found = {name: {"held": (0, 0), "lapsed": (0, 0)} for name in fingerprints}
+    found = [
+        {name: {"held": (0, 0), "lapsed": (0, 0)} for name in prints} for _, _, prints in asked
+    ]
     for row in rows:
-        found[row["name"]][row["state"]] = (row["orders"], row["units"])
-    return {
-        name: Holding(*states["held"], lapsed=states["lapsed"][0]) for name, states in found.items()
-    }
+        found[row["place"] - 1][row["name"]][row["state"]] = (row["orders"], row["units"])
+    return [
+        {name: Holding(*states["held"], lapsed=states["lapsed"][0]) for name, states in one.items()}
+        for one in found
+    ]
 
 
 _RELEASE = """
@@ -92,14 +104,15 @@ async def release(order_ids: Sequence[UUID], *, lapsed: bool = False) -> int:
     return len(await db.fetch(_GIVE_BACK, list(order_ids)))
 
 
-async def extend(order_ids: Sequence[UUID], until: datetime) -> int:
-    """Hold on while a payment is under way; how many of the orders still had a hold."""
-    return await db.execute(
+async def extend(order_ids: Sequence[UUID], until: datetime) -> set[UUID]:
+    """Hold on while a payment is under way; the orders that still had a hold."""
+    rows: list[Any] = await db.fetch(
         "UPDATE stock_hold SET held_until = greatest(held_until, $2)"
-        " WHERE order_id = ANY($1) AND state = 'held'",
+        " WHERE order_id = ANY($1) AND state = 'held' RETURNING order_id",
         list(order_ids),
         until,
     )
+    return {row["order_id"] for row in rows}
 
 
 async def sweep(*, limit: int = SWEEP_MAX) -> list[UUID]:

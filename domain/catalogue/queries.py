@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from domain.catalogue.rules import (
 from domain.core import clock, db
 from domain.core.errors import NotFound
 from domain.core.money import Money, UnsupportedCurrency
+from domain.core.together import Together
 from domain.merchants import ShopClosed
 
 SEARCH_MAX = 200
@@ -63,7 +64,7 @@ _TITLE = """
      ORDER BY array_position({languages}::text[], w.language::text), w.language LIMIT 1) AS title"""
 
 _CART = f"""
-SELECT asked.place, v.id, v.product_id, v.delivery, v.min_quantity, v.max_quantity, v.region,
+SELECT v.id, v.product_id, v.delivery, v.min_quantity, v.max_quantity, v.region,
     price.currency, price.minor, tier.from_quantities, tier.minors,
     {_AVAILABLE.format(now="$7")}, {_TITLE.format(languages="$5")},
     (SELECT w.title FROM product_text w
@@ -71,7 +72,7 @@ SELECT asked.place, v.id, v.product_id, v.delivery, v.min_quantity, v.max_quanti
      ORDER BY array_position($5::text[], w.language::text), w.language LIMIT 1) AS product_title,
     c.id AS coupon_id, c.code, c.kind, c.percent_bps, c.product_ids,
     amount.currency AS coupon_currency, amount.minor AS coupon_minor, amount.min_total_minor
-FROM unnest($3::uuid[]) WITH ORDINALITY AS asked(id, place)
+FROM unnest($3::uuid[]) AS asked(id)
 JOIN variant v ON v.merchant_id = $1 AND v.id = asked.id AND v.state = 'active'
 JOIN product p ON p.merchant_id = $1 AND p.id = v.product_id AND p.shop_id = $2
     AND p.state = 'active'
@@ -84,7 +85,6 @@ LEFT JOIN LATERAL (
     WHERE a.merchant_id = c.merchant_id AND a.coupon_id = c.id
         AND (a.currency = $4::text OR a.is_base)
     ORDER BY a.currency <> $4::text LIMIT 1) AS amount ON true
-ORDER BY asked.place
 """
 
 
@@ -110,26 +110,56 @@ async def cart(
     if not shop.is_open:
         raise ShopClosed(path=("input", "shop"))
     code = coupon_code(coupon) if coupon and coupon.strip() else None
-    rows: list[Any] = await db.fetch(
-        _CART,
-        shop.merchant_id,
-        shop.id,
-        [variant_id for variant_id, _ in lines],
-        currency,
-        languages(language, shop.locale),
-        code,
-        clock.now(),
-    )
-    found = {row["place"] - 1 for row in rows}
-    if len(found) < len(lines):
-        raise unknown_variants([place for place in range(len(lines)) if place not in found])
-    if code is not None and rows[0]["coupon_id"] is None:
+    at = _Place(shop.merchant_id, shop.id, currency, tuple(languages(language, shop.locale)), code)
+    rows = await _look((at, tuple(variant_id for variant_id, _ in lines)))
+    missing = [place for place, row in enumerate(rows) if row is None]
+    if missing:
+        raise unknown_variants(missing)
+    found = [row for row in rows if row is not None]
+    if code is not None and found[0]["coupon_id"] is None:
         raise CouponInvalid(path=("input", "coupon"), reason="unknown")
     cart_lines = tuple(
-        _cart_line(row, quantity) for row, (_, quantity) in zip(rows, lines, strict=True)
+        _cart_line(row, quantity) for row, (_, quantity) in zip(found, lines, strict=True)
     )
     check_limits(cart_lines)
-    return Cart(shop.id, shop.merchant_id, currency, cart_lines, _coupon(rows[0]))
+    return Cart(shop.id, shop.merchant_id, currency, cart_lines, _coupon(found[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a cart stands: who stands at the same place looks at the shelf together."""
+
+    merchant_id: UUID
+    shop_id: UUID
+    currency: str
+    languages: tuple[str, ...]
+    coupon: str | None
+
+
+async def _look_set(
+    asks: Sequence[tuple[_Place, tuple[UUID, ...]]],
+) -> list[list[db.Record | None]]:
+    """Per cart its variants' rows, in its order, None for one that is not on sale: a statement per place."""
+    wanted: dict[_Place, dict[UUID, None]] = {}
+    for at, variant_ids in asks:
+        wanted.setdefault(at, {}).update(dict.fromkeys(variant_ids))
+    found: dict[_Place, dict[UUID, db.Record]] = {}
+    for at, ids in wanted.items():
+        rows = await db.fetch(
+            _CART,
+            at.merchant_id,
+            at.shop_id,
+            list(ids),
+            at.currency,
+            list(at.languages),
+            at.coupon,
+            clock.now(),
+        )
+        found[at] = {row["id"]: row for row in rows}
+    return [[found[at].get(one) for one in variant_ids] for at, variant_ids in asks]
+
+
+_look = Together("catalogue.cart", _look_set)
 
 
 def _cart_line(row: Any, quantity: int) -> CartLine:

@@ -336,6 +336,14 @@ class Holding:
     units: int = 0
     lapsed: int = 0
 
+    def __add__(self, more: Holding) -> Holding:
+        return Holding(
+            self.orders + more.orders, self.units + more.units, self.lapsed + more.lapsed
+        )
+
+
+NOTHING_HELD = Holding()
+
 
 @dataclass(frozen=True, slots=True)
 class HoldLimits:

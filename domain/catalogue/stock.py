@@ -11,13 +11,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from domain.catalogue import holds
-from domain.catalogue.rules import HOLD_LIMITS, Delivery, HoldLimits, OutOfStock, check_hold
+from domain.catalogue.rules import (
+    HOLD_LIMITS,
+    NOTHING_HELD,
+    Delivery,
+    Holding,
+    HoldLimits,
+    OutOfStock,
+    check_hold,
+)
 from domain.core import clock, db
 
 BUCKETS = 64
@@ -35,6 +43,13 @@ class Ask:
     order_id: UUID
     merchant_id: UUID
     lines: Sequence[Line]
+    # Hashes of the buyer's "email", "device" and "address": who holds too much unpaid is refused.
+    fingerprints: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def units(self) -> int:
+        """How many pieces."""
+        return sum(quantity for _, _, quantity in self.lines)
 
 
 # A variant's delivery never changes, so it is remembered for as long as the process lives.
@@ -103,16 +118,11 @@ WITH asked AS (
     RETURNING c.order_id, c.merchant_id
 ) {after}
 """
-# One line, as most orders have, comes as plain values: with arrays the planner would guess their length
-# and plan anew at every call.
-_ONE = """
-    SELECT $1::uuid AS order_id, $2::uuid AS merchant_id, $3::uuid AS line_id, $4::uuid AS variant_id,
-        $5::int AS quantity"""
-_MANY = """
+_LINES = """
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[])
         AS t(order_id, merchant_id, line_id, variant_id, quantity)"""
 _SELL = _CLAIM.format(
-    asked=_MANY,
+    asked=_LINES,
     before="ask AS (SELECT * FROM asked),",
     after="SELECT order_id, count(*)::int AS taken FROM taken GROUP BY 1",
 )
@@ -123,19 +133,20 @@ _BEFORE_RESERVE = """kept AS (
 ), ask AS (
     SELECT * FROM asked WHERE order_id NOT IN (SELECT order_id FROM kept)
 ),"""
-_AFTER_RESERVE = """, held AS (
+_AFTER_RESERVE = """, buyer AS (
+    SELECT * FROM unnest($10::uuid[], $11::bytea[], $12::bytea[], $13::bytea[])
+        AS t(order_id, address_hash, device_hash, email_hash)
+), held AS (
     INSERT INTO stock_hold AS h
         (order_id, merchant_id, quantity, held_until, address_hash, device_hash, email_hash)
-    SELECT order_id, merchant_id, count(*), $9::timestamptz, $10::bytea, $11::bytea, $12::bytea
-    FROM taken GROUP BY 1, 2
+    SELECT order_id, t.merchant_id, t.quantity, $9::timestamptz, address_hash, device_hash, email_hash
+    FROM (SELECT order_id, merchant_id, count(*) AS quantity FROM taken GROUP BY 1, 2) t
+        JOIN buyer USING (order_id)
     ON CONFLICT (order_id, merchant_id) DO UPDATE SET state = 'held', quantity = excluded.quantity,
         held_until = excluded.held_until
     RETURNING order_id)
 SELECT order_id FROM kept UNION ALL SELECT order_id FROM held"""
-_RESERVE_ONE, _RESERVE = (
-    _CLAIM.format(asked=asked, before=_BEFORE_RESERVE, after=_AFTER_RESERVE)
-    for asked in (_ONE, _MANY)
-)
+_RESERVE = _CLAIM.format(asked=_LINES, before=_BEFORE_RESERVE, after=_AFTER_RESERVE)
 
 
 def _columns(asks: Sequence[Ask]) -> list[list[Any]]:
@@ -144,71 +155,77 @@ def _columns(asks: Sequence[Ask]) -> list[list[Any]]:
 
 
 async def reserve(
-    order_id: UUID,
-    merchant_id: UUID,
-    lines: Sequence[Line],
-    until: datetime,
-    *,
-    fingerprints: Mapping[str, bytes | None] | None = None,
-    limits: HoldLimits = HOLD_LIMITS,
+    asks: Sequence[Ask], until: datetime, *, limits: HoldLimits = HOLD_LIMITS
 ) -> None:
-    """Hold keys and uses for an order until `until`: all it needs or nothing. Idempotent per order.
+    """Hold keys and uses for orders until `until`: all that each of them needs, or nothing for anybody.
 
-    `fingerprints` are hashes of the buyer's "email", "device" and "address": who already holds
-    too much is refused (D05). Lines made by hand or by a supplier need no stock. Errors:
-    OutOfStock, HoldLimit.
+    Idempotent per order. Who already holds too much is refused (D05). Lines made by hand or by a supplier need no
+    stock. Errors: OutOfStock, HoldLimit.
     """
     assert db.in_transaction(), "a reservation commits with what it is for"
-    prints = {name: value for name, value in (fingerprints or {}).items() if value is not None}
-    if prints:
-        units = sum(quantity for _, _, quantity in lines)
-        check_hold(await holds.held_by(merchant_id, prints, but=order_id), units, limits)
-    stock, reusable = await _split(merchant_id, lines)
-    if reusable and not await _claim_uses(order_id, merchant_id, reusable, "reserved"):
-        raise OutOfStock(variant_id=reusable[0][1], available=0)
-    hashes = [prints.get(name) for name in holds.FINGERPRINTS]
-    if stock:
-        ask = Ask(order_id, merchant_id, stock)
-        if not await _reserve_keys(ask, until, hashes):
-            await _wait_for_rivals([ask])
-            if not await _reserve_keys(ask, until, hashes):
-                raise await _short(merchant_id, stock)
-    elif reusable:
-        await _hold_uses(order_id, merchant_id, reusable, until, hashes)
+    await _check_holds(asks, limits)
+    of_keys: list[Ask] = []
+    for ask in asks:
+        keys, uses = await _split(ask.merchant_id, ask.lines)
+        if uses and not await _claim_uses(ask.order_id, ask.merchant_id, uses, "reserved"):
+            raise OutOfStock(variant_id=uses[0][1], available=0)
+        if keys:
+            of_keys.append(replace(ask, lines=keys))
+        elif uses:
+            await _hold_uses(replace(ask, lines=uses), until)
+    if of_keys and (missed := await _reserve_keys(of_keys, until)):
+        if len(asks) > 1:  # alone each of them may wait for its rivals
+            raise OutOfStock(variant_id=missed[0].lines[0][1], available=0)
+        await _wait_for_rivals(missed)
+        if await _reserve_keys(missed, until):
+            raise await _short(missed[0].merchant_id, missed[0].lines)
 
 
-async def _reserve_keys(ask: Ask, until: datetime, hashes: Sequence[bytes | None]) -> bool:
-    columns = _columns([ask])
-    is_one = len(ask.lines) == 1
+async def _check_holds(asks: Sequence[Ask], limits: HoldLimits) -> None:
+    """Errors: HoldLimit. What others of the same set are about to hold counts as held."""
+    known = [ask for ask in asks if ask.fingerprints]
+    if not known:
+        return
+    found = await holds.held_by(
+        [(ask.order_id, ask.merchant_id, ask.fingerprints) for ask in known]
+    )
+    more: dict[tuple[UUID, str, bytes], Holding] = {}
+    for ask, holdings in zip(known, found, strict=True):
+        for name, value in ask.fingerprints.items():
+            key = (ask.merchant_id, name, value)
+            added = more.get(key, NOTHING_HELD)
+            holdings[name] += added
+            more[key] = added + Holding(1, ask.units)
+        check_hold(holdings, ask.units, limits)
+
+
+async def _reserve_keys(asks: Sequence[Ask], until: datetime) -> list[Ask]:
+    """Hold keys; those who did not get all they need."""
     rows = await db.fetch(
-        _RESERVE_ONE if is_one else _RESERVE,
-        *(column[0] if is_one else column for column in columns),
+        _RESERVE,
+        *_columns(asks),
         clock.now(),
         random.randrange(BUCKETS),
         "reserved",
         until,
-        *hashes,
+        [ask.order_id for ask in asks],
+        *([ask.fingerprints.get(name) for ask in asks] for name in holds.FINGERPRINTS),
     )
-    return bool(rows)
+    held = {row["order_id"] for row in rows}
+    return [ask for ask in asks if ask.order_id not in held]
 
 
-async def _hold_uses(
-    order_id: UUID,
-    merchant_id: UUID,
-    lines: Sequence[Line],
-    until: datetime,
-    hashes: Sequence[bytes | None],
-) -> None:
+async def _hold_uses(ask: Ask, until: datetime) -> None:
     await db.execute(
         "INSERT INTO stock_hold AS h (order_id, merchant_id, quantity, held_until, address_hash,"
         " device_hash, email_hash) VALUES ($1, $2, $3, $4, $5, $6, $7)"
         " ON CONFLICT (order_id, merchant_id) DO UPDATE SET state = 'held',"
         " held_until = greatest(h.held_until, excluded.held_until)",
-        order_id,
-        merchant_id,
-        sum(quantity for _, _, quantity in lines),
+        ask.order_id,
+        ask.merchant_id,
+        ask.units,
         until,
-        *hashes,
+        *(ask.fingerprints.get(name) for name in holds.FINGERPRINTS),
     )
 
 

@@ -1,11 +1,11 @@
 """Checkout: the only place that sells. Cart → order → attempt → fulfilment in sets → refunds."""
 
+from domain.checkout.charging import QuoteExpired
 from domain.checkout.closing import cancel, expire_due
 from domain.checkout.fulfil import SET_MAX, fulfil
 from domain.checkout.paying import (
     Paying,
     PaymentDeclined,
-    QuoteExpired,
     RiskDeclined,
     check_due,
     pay,

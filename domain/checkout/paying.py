@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
 
 from domain import catalogue, fx, orders, payments, risk
-from domain.checkout.rules import CLOSED_FOR_PAY
-from domain.checkout.starting import ORDER_TTL, Visitor
-from domain.core import clock, db, ids, trace, vault
+from domain.checkout.charging import (
+    CHECK_SOON,
+    Answered,
+    Charge,
+    check_payable,
+    open_charge,
+    record_answer,
+)
+from domain.checkout.starting import Visitor
+from domain.core import db, ids, trace, vault
 from domain.core.errors import DomainError, NotFound, Unavailable
 from domain.core.money import Money
 from domain.core.once import Once
 from domain.core.settings import settings
+from domain.core.together import Together
 from domain.orders import OrderView
 from domain.orders.models import Order
-from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
+from domain.orders.rules import EventKind, OrderStateConflict
 from domain.payments.models import Attempt
 from domain.payments.ports import ChargeAnswer, ChargeRequest, ChargeState, providers
 from domain.payments.routing import Offer
 from domain.payments.rules import LIVE
 
-# A provider's own page stays open as long as the order; its late answer is still heard.
-RESERVE_FOR = ORDER_TTL + timedelta(minutes=5)
 CHARGE_TIMEOUT_S = 8.0
-# Longer than the call and its first check: an attempt whose process died is asked about before its goods go.
-HOLD_WHILE_ASKING = timedelta(seconds=75)
-PAY_LEASE_S = 30.0
-CHECK_SOON = timedelta(seconds=2)
-CHECK_LATER = timedelta(seconds=45)
 
 _log = structlog.get_logger(__name__)
-
-
-class QuoteExpired(DomainError):
-    """The locked rate is over and nothing was charged: start the checkout again for a fresh one."""
-
-    code = "QUOTE_EXPIRED"
 
 
 class PaymentDeclined(DomainError):
@@ -80,7 +75,7 @@ async def pay(
     `once`. Errors: NotFound, OrderStateConflict, QuoteExpired, OutOfStock, HoldLimit, RiskDeclined, PaymentDeclined,
     UnsupportedCurrency, payments.UnknownMethod, once.KeyReused, once.InProgress.
     """
-    view = await orders.view(order_id, ("lines", "payments"))
+    view = await _look(order_id)
     if view is None or not vault.is_access_key(order_id, access_key):
         raise NotFound()
     order = view.order
@@ -93,17 +88,26 @@ async def pay(
     running = await _switch(order, offer, view.live_attempt_id)
     if running is not None:
         return await _again(order, running, once)
-    _check_payable(order)
-    decision = await risk.assess(_subject(order, offer, visitor))
+    check_payable(order)
+    decision = await _assess(_subject(order, offer, visitor))
     if decision.standing is risk.Outcome.DECLINE:
         raise RiskDeclined(reasons=list(decision.reasons))
-    attempt = await _open(
-        view, offer, visitor, once, is_held=decision.standing is risk.Outcome.HOLD
-    )
+    is_held = decision.standing is risk.Outcome.HOLD
+    charge = Charge(view, offer, visitor, once, is_held=is_held)
+    attempt = await open_charge(charge)
     if once.is_replay:
         return _outcome(order, attempt)
     said = await _charge(attempt, order, return_url)
-    return await _record(view, attempt, said, visitor, once)
+    return await _record(charge, attempt, said)
+
+
+async def _look_set(order_ids: Sequence[UUID]) -> list[OrderView | None]:
+    found = await orders.views(set(order_ids), ("lines", "payments"))
+    return [found.get(order_id) for order_id in order_ids]
+
+
+_look = Together("checkout.look", _look_set)
+_assess = Together("risk.assess", risk.assess)
 
 
 async def _again(order: Order, running: Attempt, once: Once) -> Paying:
@@ -149,13 +153,6 @@ async def _switch(order: Order, offer: Offer, live_id: UUID | None) -> Attempt |
     return None
 
 
-def _check_payable(order: Order) -> None:
-    if order.status in CLOSED_FOR_PAY:
-        raise OrderStateConflict(status=order.status.upper())
-    if order.expires_at <= clock.now():
-        raise OrderStateConflict(status=OrderStatus.EXPIRED.upper())
-
-
 def _usd_minor(total: Money) -> int:
     """About what an order is worth in US cents, to weigh risk by.
 
@@ -183,62 +180,6 @@ def _subject(order: Order, offer: Offer, visitor: Visitor) -> risk.Subject:
         method=offer.method.code,
         platform=visitor.platform,
         signals=visitor.signals,
-    )
-
-
-async def _open(
-    view: OrderView, offer: Offer, visitor: Visitor, once: Once, *, is_held: bool
-) -> Attempt:
-    """Commit the attempt before anyone is called: its id is the provider's idempotency key.
-
-    The goods are held for the length of the call, so that who cannot be served hears it before paying (D01) and a
-    callback that is faster than the answer finds them; only an accepted attempt keeps them longer (D05).
-    """
-    order_id = view.order.id
-    attempt_id = payments.new_id()
-    async with db.transaction():
-        earlier = await once.claim({"attempt_id": str(attempt_id)}, lease_s=PAY_LEASE_S)
-        if earlier is not None:
-            return await _find(UUID(earlier["attempt_id"]))
-        order = await orders.lock_one(order_id)
-        _check_payable(order)
-        if order.quote_id is not None and not await fx.is_locked(order.quote_id):
-            raise QuoteExpired()
-        if is_held and not order.risk_hold:
-            await orders.hold(order_id, is_held=True)
-        kept = await payments.kept_of([order_id]) if order.captured_minor else {}
-        left = Money(order.total_minor - kept.get(order_id, 0), order.ccy)
-        try:
-            attempt = await payments.open_attempt(
-                attempt_id,
-                order_id=order_id,
-                merchant_id=order.merchant_id,
-                lane=order.lane,
-                provider=offer.provider,
-                account=offer.account,
-                method=offer.method.code,
-                amount=left,
-            )
-        except payments.AttemptLive:
-            raise OrderStateConflict(status=order.status.upper()) from None
-        await orders.tell(
-            order,
-            EventKind.STARTED,
-            payment_id=ids.encode("pay", attempt.id),
-            method=offer.method.code,
-        )
-        await _reserve(view, visitor, HOLD_WHILE_ASKING)
-        return attempt
-
-
-async def _reserve(view: OrderView, visitor: Visitor, lasting: timedelta) -> None:
-    """Hold the goods of the order. Errors: OutOfStock, HoldLimit."""
-    await catalogue.reserve(
-        view.order.id,
-        view.order.merchant_id,
-        [(line.id, line.variant_id, line.quantity) for line in view.lines],
-        clock.now() + lasting,
-        fingerprints=_fingerprints(view.order, visitor),
     )
 
 
@@ -270,63 +211,22 @@ async def _bounded(provider: str, call: Any) -> ChargeAnswer:
             return ChargeAnswer(ChargeState.UNKNOWN, raw_code="timeout")
 
 
-async def _record(
-    view: OrderView, attempt: Attempt, said: ChargeAnswer, visitor: Visitor, once: Once
-) -> Paying:
-    """Write the provider's answer and, when it accepted, reserve the goods; out of stock voids the attempt."""
-    order = view.order
-    is_clear = said.state is not ChargeState.UNKNOWN
+async def _record(charge: Charge, attempt: Attempt, said: ChargeAnswer) -> Paying:
+    """Write the provider's answer; when the goods are gone after all, cancel the attempt there, then here."""
     try:
-        async with db.transaction():
-            held = await orders.lock_one(order.id)
-            stored = await payments.answer(
-                attempt.id, said, check_after=CHECK_LATER if is_clear else CHECK_SOON
-            )
-            if stored is not None:
-                await _after_answer(held, stored, said, view, visitor)
-            await once.finish()
+        stored, order = await record_answer(Answered(charge, attempt, said))
     except (catalogue.OutOfStock, catalogue.HoldLimit) as refusal:
-        await _give_up(order, attempt, said, refusal.code.lower(), once)
+        await _give_up(charge, attempt, said, refusal.code.lower())
         raise
     if stored is not None and said.state in (ChargeState.CAPTURED, ChargeState.PARTIALLY_CAPTURED):
         # Taken at once: the answer enters like any other word of the provider.
         await payments.put_answer(stored, said)
     # A callback may have been faster than the answer: what it wrote stands.
-    return _outcome(held, stored or await _find(attempt.id))
+    return _outcome(order, stored or await _find(attempt.id))
 
 
-async def _after_answer(
-    held: Order, stored: Attempt, said: ChargeAnswer, view: OrderView, visitor: Visitor
-) -> None:
-    payment_id = ids.encode("pay", stored.id)
-    if said.state in (ChargeState.DECLINED, ChargeState.FAILED):
-        kind = EventKind.DECLINED if said.state is ChargeState.DECLINED else EventKind.FAILED
-        await orders.tell(held, kind, payment_id=payment_id, code=said.raw_code)
-        await catalogue.release([held.id])
-        return
-    if said.state is ChargeState.UNKNOWN:
-        await orders.tell(held, EventKind.UNKNOWN, payment_id=payment_id)
-    if held.status is not OrderStatus.AWAITING_PAYMENT:
-        return
-    if not await catalogue.extend([held.id], clock.now() + RESERVE_FOR):
-        await _reserve(view, visitor, RESERVE_FOR)  # nothing to hold, or this process slept
-
-
-def _fingerprints(order: Order, visitor: Visitor) -> dict[str, bytes | None]:
-    """Whose unpaid stock counts against hoarding; in development one laptop plays every buyer."""
-    if settings().in_development:
-        return {}
-    return {
-        "email": vault.fingerprint("email", order.email),
-        "address": visitor.address_hash,
-        "device": visitor.device_hash,
-    }
-
-
-async def _give_up(
-    order: Order, attempt: Attempt, said: ChargeAnswer, code: str, once: Once
-) -> None:
-    """No goods for an attempt the provider has opened: cancel it there, then here; late money is refunded."""
+async def _give_up(charge: Charge, attempt: Attempt, said: ChargeAnswer, code: str) -> None:
+    """No goods for an attempt the provider has opened: cancel it; late money is refunded."""
     payment_id = ids.encode("pay", attempt.id)
     answer = await _bounded(
         attempt.provider,
@@ -334,14 +234,11 @@ async def _give_up(
     )
     state = ChargeState.VOIDED if answer.state is ChargeState.VOIDED else ChargeState.UNKNOWN
     async with db.transaction():
-        held = await orders.lock_one(order.id)
-        await payments.answer(
-            attempt.id,
-            ChargeAnswer(state, said.provider_ref, raw_code=code),
-            check_after=CHECK_SOON,
-        )
+        held = await orders.lock_one(attempt.order_id)
+        gone = ChargeAnswer(state, said.provider_ref, raw_code=code)
+        await payments.answer([(attempt.id, gone, CHECK_SOON)])
         await orders.tell(held, EventKind.VOIDED, payment_id=payment_id, code=code)
-        await once.finish()
+        await charge.once.finish()
 
 
 def _outcome(order: Order, attempt: Attempt) -> Paying:

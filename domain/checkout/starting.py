@@ -12,7 +12,8 @@ from domain import catalogue, fx, geo, identity, orders
 from domain.core import clock, db, ids, vault
 from domain.core.errors import DomainError, NotFound
 from domain.core.money import Money, UnsupportedCurrency
-from domain.core.once import Once
+from domain.core.once import Once, claim_many
+from domain.core.together import Together
 from domain.orders.models import Buyer, Line, Order
 
 ORDER_TTL = timedelta(minutes=30)
@@ -60,6 +61,18 @@ class Started:
     quote: fx.Quote | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """A cart as the shelf has it now, and whose it is."""
+
+    order_id: UUID
+    cart: Cart
+    found: catalogue.Cart
+    email: str
+    visitor: Visitor
+    once: Once
+
+
 async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
     """Price the cart, lock the rate and place the order; nothing is reserved and nobody is charged.
 
@@ -81,39 +94,68 @@ async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
         if earlier is None:
             raise
         return await started(UUID(earlier["order_id"]))
-    order_id = orders.new_id()
+    placed = await _place(_Choice(orders.new_id(), cart, found, email, visitor, once))
+    return placed if isinstance(placed, Started) else await started(placed)
+
+
+async def _place_set(choices: Sequence[_Choice]) -> list[Started | UUID]:
+    """Place the orders of many buyers; for a repeated call the id of the order it made."""
     async with db.transaction():
-        earlier = await once.claim({"order_id": str(order_id)})
-        if earlier is not None:
-            return await started(UUID(earlier["order_id"]))
-        priced, quote = await _price(found)
-        if found.coupon is not None:
-            await catalogue.redeem(
-                found.merchant_id,
-                found.coupon.id,
-                order_id,
-                buyer_hash=vault.fingerprint("email", email),
-            )
-        placed = await orders.place(
-            order_id,
-            merchant_id=found.merchant_id,
-            shop_id=found.shop_id,
-            buyer=Buyer(
-                email=email,
-                email_hash=vault.fingerprint("email", email),
-                address_hash=visitor.address_hash,
-                device_hash=visitor.device_hash,
-                country=cart.market.country,
-                locale=cart.locale,
-            ),
-            total=priced.total,
-            discount_minor=priced.discount.minor,
-            lines=_lines(order_id, priced),
-            expires_at=clock.now() + ORDER_TTL,
-            quote_id=quote.id if quote else None,
-            coupon_id=found.coupon.id if found.coupon else None,
+        earlier = await claim_many([(one.once, {"order_id": str(one.order_id)}) for one in choices])
+        fresh = [one for one, known in zip(choices, earlier, strict=True) if known is None]
+        quotes: dict[UUID, fx.Quote | None] = {}
+        placements = []
+        # In the order of their coupons: sets that share two of them never wait for each other in a circle.
+        for one in sorted(fresh, key=_coupon):
+            priced, quotes[one.order_id] = await _price(one.found)
+            await _redeem(one)
+            placements.append(_placement(one, priced, quotes[one.order_id]))
+        placed = await orders.place(placements) if placements else {}
+    return [
+        Started(placed[one.order_id], vault.access_key(one.order_id), quotes[one.order_id])
+        if known is None
+        else UUID(known["order_id"])
+        for one, known in zip(choices, earlier, strict=True)
+    ]
+
+
+_place = Together("checkout.place", _place_set)
+
+
+def _coupon(one: _Choice) -> bytes:
+    return one.found.coupon.id.bytes if one.found.coupon else b""
+
+
+async def _redeem(one: _Choice) -> None:
+    if one.found.coupon is not None:
+        await catalogue.redeem(
+            one.found.merchant_id,
+            one.found.coupon.id,
+            one.order_id,
+            buyer_hash=vault.fingerprint("email", one.email),
         )
-    return Started(placed, vault.access_key(placed.id), quote)
+
+
+def _placement(one: _Choice, priced: catalogue.Priced, quote: fx.Quote | None) -> orders.Placement:
+    return orders.Placement(
+        one.order_id,
+        merchant_id=one.found.merchant_id,
+        shop_id=one.found.shop_id,
+        buyer=Buyer(
+            email=one.email,
+            email_hash=vault.fingerprint("email", one.email),
+            address_hash=one.visitor.address_hash,
+            device_hash=one.visitor.device_hash,
+            country=one.cart.market.country,
+            locale=one.cart.locale,
+        ),
+        total=priced.total,
+        discount_minor=priced.discount.minor,
+        lines=_lines(one.order_id, priced),
+        expires_at=clock.now() + ORDER_TTL,
+        quote_id=quote.id if quote else None,
+        coupon_id=one.found.coupon.id if one.found.coupon else None,
+    )
 
 
 async def _price(found: catalogue.Cart) -> tuple[catalogue.Priced, fx.Quote | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,15 +67,7 @@ class Once:
         `result` names what the call makes, so that it can be found again after a crash. A call that spans several
         transactions takes a lease and ends it with `finish`. Errors: KeyReused, InProgress.
         """
-        assert db.in_transaction(), "the key commits with the effect"
-        row = await db.row(_CLAIM, self.scope, self.key, self.request_hash, result, float(lease_s))
-        assert row is not None
-        if not row["is_locked"]:
-            raise InProgress(retryAfter=1)
-        if row["is_new"]:
-            db.after_commit(self._taken)
-            return None
-        return self._earlier(row)
+        return (await claim_many([(self, result)], lease_s=lease_s))[0]
 
     async def find(self) -> dict[str, Any] | None:
         """The result of an earlier call, without taking the key: for calls that would be refused by what it did.
@@ -102,11 +95,7 @@ class Once:
 
     async def finish(self) -> None:
         """End the lease of a call that spanned several transactions."""
-        await db.execute(
-            "UPDATE idempotency SET lease_until = NULL WHERE scope = $1 AND key = $2",
-            self.scope,
-            self.key,
-        )
+        await finish_many([self])
 
     def remember(self, response: bytes) -> None:
         """Keep the exact bytes of the answer, sealed; written soon after, in sets, outside the effect's transaction.
@@ -123,15 +112,60 @@ class Once:
 
 
 _CLAIM = """
-WITH lock AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($1 || '|' || $2, 0)) AS ok),
-fresh AS (
+WITH asked AS MATERIALIZED (
+    SELECT place, scope, key, request_hash, result_json,
+        pg_try_advisory_xact_lock(hashtextextended(scope || '|' || key, 0)) AS is_locked
+    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::jsonb[])
+        WITH ORDINALITY AS t(scope, key, request_hash, result_json, place)
+), fresh AS (
     INSERT INTO idempotency (scope, key, request_hash, result_json, lease_until)
-    SELECT $1, $2, $3, $4, CASE WHEN $5::float8 > 0 THEN clock_timestamp() + make_interval(secs => $5) END
-    FROM lock WHERE ok ON CONFLICT DO NOTHING RETURNING 1)
-SELECT lock.ok AS is_locked, EXISTS (SELECT FROM fresh) AS is_new, i.request_hash, i.result_json, i.response,
+    SELECT scope, key, request_hash, result_json,
+        CASE WHEN $5::float8 > 0 THEN clock_timestamp() + make_interval(secs => $5) END
+    FROM asked WHERE is_locked ON CONFLICT DO NOTHING RETURNING scope, key)
+SELECT a.is_locked, f.key IS NOT NULL AS is_new, i.request_hash, i.result_json, i.response,
     i.response_for, coalesce(i.lease_until > clock_timestamp(), false) AS is_leased
-FROM lock LEFT JOIN idempotency i ON i.scope = $1 AND i.key = $2
+FROM asked a LEFT JOIN fresh f USING (scope, key) LEFT JOIN idempotency i USING (scope, key)
+ORDER BY a.place
 """
+
+
+async def claim_many(
+    asked: Sequence[tuple[Once, dict[str, Any]]], *, lease_s: float = 0
+) -> list[dict[str, Any] | None]:
+    """`Once.claim` for many calls in one statement: per call None when it is new, else the earlier result.
+
+    Errors: KeyReused, InProgress (two calls of one set that share a key as well: they go one after the other).
+    """
+    assert db.in_transaction(), "the key commits with the effect"
+    if len({(once.scope, once.key) for once, _ in asked}) < len(asked):
+        raise InProgress(retryAfter=1)
+    rows = await db.fetch(
+        _CLAIM,
+        [once.scope for once, _ in asked],
+        [once.key for once, _ in asked],
+        [once.request_hash for once, _ in asked],
+        [result for _, result in asked],
+        float(lease_s),
+    )
+    earlier: list[dict[str, Any] | None] = []
+    for (once, _), row in zip(asked, rows, strict=True):
+        if not row["is_locked"]:
+            raise InProgress(retryAfter=1)
+        if row["is_new"]:
+            db.after_commit(once._taken)
+        earlier.append(None if row["is_new"] else once._earlier(row))
+    return earlier
+
+
+async def finish_many(onces: Sequence[Once]) -> None:
+    """End the leases of calls that spanned several transactions."""
+    await db.execute(
+        "UPDATE idempotency i SET lease_until = NULL FROM unnest($1::text[], $2::text[]) AS a(scope, key)"
+        " WHERE i.scope = a.scope AND i.key = a.key",
+        [once.scope for once in onces],
+        [once.key for once in onces],
+    )
+
 
 _FIND = """
 SELECT request_hash, result_json, response, response_for,

@@ -17,12 +17,12 @@ from domain.fx.actions import (
 from domain.fx.models import Consumed, Health, Quote, QuoteState, Refreshed
 from domain.fx.ports import FeedFailed
 from domain.fx.queries import (
+    are_locked,
     convert_price,
     find,
     find_many,
     forget,
     health,
-    is_locked,
     keep_fresh,
     load,
     offer,
@@ -42,6 +42,7 @@ __all__ = [
     "Refreshed",
     "Terms",
     "accept",
+    "are_locked",
     "consume",
     "convert_price",
     "exchange",
@@ -50,7 +51,6 @@ __all__ = [
     "find_many",
     "forget",
     "health",
-    "is_locked",
     "keep_current",
     "keep_fresh",
     "load",

@@ -169,15 +169,14 @@ def as_quote(row: db.Record) -> Quote:
     )
 
 
-async def is_locked(quote_id: UUID) -> bool:
-    """Whether a charge may still start at this rate."""
-    return bool(
-        await db.value(
-            "SELECT state = 'active' AND expires_at > $2 FROM fx_quote WHERE id = $1",
-            quote_id,
-            clock.now(),
-        )
+async def are_locked(quote_ids: Sequence[UUID]) -> bool:
+    """Whether a charge may still start at each of these rates."""
+    good = await db.value(
+        "SELECT count(*) FROM fx_quote WHERE id = ANY($1) AND state = 'active' AND expires_at > $2",
+        list(set(quote_ids)),
+        clock.now(),
     )
+    return bool(good == len(set(quote_ids)))
 
 
 async def health(at: datetime | None = None) -> Health:

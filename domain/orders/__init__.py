@@ -14,8 +14,9 @@ from domain.orders.actions import (
     place,
     returned,
     tell,
+    tell_many,
 )
-from domain.orders.models import Buyer, Change, Line, Order
+from domain.orders.models import Buyer, Change, Line, Order, Placement
 from domain.orders.queries import (
     PARTS,
     OrderView,
@@ -48,6 +49,7 @@ __all__ = [
     "OrderStateConflict",
     "OrderStatus",
     "OrderView",
+    "Placement",
     "came_late",
     "change_many",
     "due_to_expire",
@@ -65,6 +67,7 @@ __all__ = [
     "place",
     "returned",
     "tell",
+    "tell_many",
     "view",
     "views",
 ]

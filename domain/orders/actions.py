@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from domain.core import clock, db, events, ids
 from domain.core.errors import NotFound
 from domain.core.events import Event
-from domain.core.money import Money
 from domain.orders import rules
-from domain.orders.models import COLUMNS, LINE_COLUMNS, Buyer, Change, Line, Order, order
+from domain.orders.models import COLUMNS, LINE_COLUMNS, Change, Line, Order, Placement, order
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 
 _PLACE = f"""
@@ -20,77 +19,83 @@ WITH placed AS (
     INSERT INTO orders (id, number, merchant_id, shop_id, lane, email, email_hash, address_hash, device_hash,
         country, locale, total_minor, discount_minor, ccy, settle_ccy, quote_id, coupon_id, expires_at,
         key_units, is_plain)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $15, $16, $17, $28, $29)
+    SELECT o.id, o.number, o.merchant_id, o.shop_id, o.lane, o.email, o.email_hash, o.address_hash, o.device_hash,
+        o.country, o.locale, o.total_minor, o.discount_minor, o.ccy, o.ccy, o.quote_id, o.coupon_id, o.expires_at,
+        o.key_units, o.is_plain
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::smallint[], $6::text[], $7::bytea[], $8::bytea[],
+        $9::bytea[], $10::text[], $11::text[], $12::bigint[], $13::bigint[], $14::text[], $15::uuid[], $16::uuid[],
+        $17::timestamptz[], $18::int[], $19::bool[])
+        AS o(id, number, merchant_id, shop_id, lane, email, email_hash, address_hash, device_hash, country, locale,
+            total_minor, discount_minor, ccy, quote_id, coupon_id, expires_at, key_units, is_plain)
     RETURNING {COLUMNS}),
 intent AS (
-    INSERT INTO payment_intent (id, order_id, amount_minor, ccy) VALUES ($1, $1, $12, $14)),
+    INSERT INTO payment_intent (id, order_id, amount_minor, ccy) SELECT id, id, total_minor, ccy FROM placed),
 lines AS (
     INSERT INTO order_line (id, order_id, merchant_id, position, variant_id, delivery, title, quantity,
         unit_minor, discount_minor, total_minor)
-    SELECT l.id, $1, $3, l.position, l.variant_id, l.delivery, l.title, l.quantity, l.unit_minor,
-        l.discount_minor, l.total_minor
-    FROM unnest($18::uuid[], $19::smallint[], $20::uuid[], $21::text[], $22::text[], $23::int[], $24::bigint[],
-        $25::bigint[], $26::bigint[])
-        AS l(id, position, variant_id, delivery, title, quantity, unit_minor, discount_minor, total_minor)),
+    SELECT l.id, l.order_id, placed.merchant_id, l.position, l.variant_id, l.delivery, l.title, l.quantity,
+        l.unit_minor, l.discount_minor, l.total_minor
+    FROM unnest($20::uuid[], $21::uuid[], $22::smallint[], $23::uuid[], $24::text[], $25::text[], $26::int[],
+        $27::bigint[], $28::bigint[], $29::bigint[])
+        AS l(id, order_id, position, variant_id, delivery, title, quantity, unit_minor, discount_minor, total_minor)
+    JOIN placed ON placed.id = l.order_id),
 happened AS (
     INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json)
-    VALUES ($1, $3, 1, 'order.placed', $27))
+    SELECT id, merchant_id, 1, 'order.placed', jsonb_build_object('total_minor', total_minor, 'ccy', ccy)
+    FROM placed)
 SELECT {COLUMNS} FROM placed
 """
 
 
-async def place(
-    order_id: UUID,
-    *,
-    merchant_id: UUID,
-    shop_id: UUID,
-    buyer: Buyer,
-    total: Money,
-    discount_minor: int,
-    lines: Sequence[Line],
-    expires_at: datetime,
-    quote_id: UUID | None = None,
-    coupon_id: UUID | None = None,
-) -> Order:
-    """Write an order, its lines, its intent and `order.placed` in one statement of the caller's transaction.
+async def place(placements: Sequence[Placement]) -> dict[UUID, Order]:
+    """Write orders with their lines, intents and `order.placed` in one statement of the caller's transaction.
 
-    Units: minor units of `total.currency`. The intent shares the order's id: one order, one intent.
+    The intent shares the order's id: one order, one intent.
     """
     day = clock.now().strftime("%y%m%d")
-    row = await db.row(
-        _PLACE,
-        order_id,
-        rules.number(order_id, day),
-        merchant_id,
-        shop_id,
-        rules.lane(merchant_id),
-        buyer.email,
-        buyer.email_hash,
-        buyer.address_hash,
-        buyer.device_hash,
-        buyer.country,
-        buyer.locale,
-        total.minor,
-        discount_minor,
-        total.currency,
-        quote_id,
-        coupon_id,
-        expires_at,
-        [line.id for line in lines],
-        [line.position for line in lines],
-        [line.variant_id for line in lines],
-        [line.delivery for line in lines],
-        [line.title for line in lines],
-        [line.quantity for line in lines],
-        [line.unit_minor for line in lines],
-        [line.discount_minor for line in lines],
-        [line.total_minor for line in lines],
-        {"total_minor": total.minor, "ccy": total.currency},
-        sum(line.quantity for line in lines if line.delivery == "stock"),
-        all(line.delivery == "stock" for line in lines),
-    )
-    assert row is not None
-    return order(row)
+    heads = [
+        (
+            one.id,
+            rules.number(one.id, day),
+            one.merchant_id,
+            one.shop_id,
+            rules.lane(one.merchant_id),
+            one.buyer.email,
+            one.buyer.email_hash,
+            one.buyer.address_hash,
+            one.buyer.device_hash,
+            one.buyer.country,
+            one.buyer.locale,
+            one.total.minor,
+            one.discount_minor,
+            one.total.currency,
+            one.quote_id,
+            one.coupon_id,
+            one.expires_at,
+            one.key_units,
+            one.is_plain,
+        )
+        for one in placements
+    ]
+    lines = [
+        (
+            line.id,
+            line.order_id,
+            line.position,
+            line.variant_id,
+            line.delivery,
+            line.title,
+            line.quantity,
+            line.unit_minor,
+            line.discount_minor,
+            line.total_minor,
+        )
+        for one in placements
+        for line in one.lines
+    ]
+    columns = [*zip(*heads, strict=True), *zip(*lines, strict=True)]
+    rows = await db.fetch(_PLACE, *columns)
+    return {row["id"]: order(row) for row in rows}
 
 
 async def lock(order_ids: Sequence[UUID]) -> dict[UUID, Order]:
@@ -140,17 +145,38 @@ async def change_many(changes: Sequence[Change]) -> None:
 
 
 _TELL = """
-WITH told AS (UPDATE orders SET event_seq = $2, version = $3 WHERE id = $1)
-INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json) VALUES ($1, $4, $2, $5, $6)
+WITH told AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::text[], $6::jsonb[])
+        AS t(order_id, merchant_id, sequence, version, kind, facts_json)
+), counted AS (
+    UPDATE orders o SET event_seq = told.sequence, version = told.version FROM told WHERE o.id = told.order_id)
+INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json)
+SELECT order_id, merchant_id, sequence, kind, facts_json FROM told
 """
 
 
 async def tell(held: Order, kind: EventKind, **facts: Any) -> None:
     """Record an event of a locked order that changes nothing else in its row."""
-    held.event_seq += 1
-    held.version += 1
-    await db.execute(_TELL, held.id, held.event_seq, held.version, held.merchant_id, kind, facts)
-    events.announce(held.id)
+    await tell_many([(held, kind, facts)])
+
+
+async def tell_many(told: Sequence[tuple[Order, EventKind, Mapping[str, Any]]]) -> None:
+    """`tell` for many locked orders, one event each, in one statement."""
+    if not told:
+        return
+    for held, _, _ in told:
+        held.event_seq += 1
+        held.version += 1
+    await db.execute(
+        _TELL,
+        [held.id for held, _, _ in told],
+        [held.merchant_id for held, _, _ in told],
+        [held.event_seq for held, _, _ in told],
+        [held.version for held, _, _ in told],
+        [kind for _, kind, _ in told],
+        [facts for _, _, facts in told],
+    )
+    events.announce(*(held.id for held, _, _ in told))
 
 
 async def move(

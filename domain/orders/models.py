@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -112,6 +113,35 @@ class Buyer:
     device_hash: bytes | None
     country: str
     locale: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """An order about to be placed: who buys which lines from whom, for how much, until when.
+
+    Units: minor units of `total.currency`.
+    """
+
+    id: UUID
+    merchant_id: UUID
+    shop_id: UUID
+    buyer: Buyer
+    total: Money
+    discount_minor: int
+    lines: Sequence[Line]
+    expires_at: datetime
+    quote_id: UUID | None = None
+    coupon_id: UUID | None = None
+
+    @property
+    def key_units(self) -> int:
+        """How many stock keys complete it."""
+        return sum(line.quantity for line in self.lines if line.delivery == "stock")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether stock keys are all it takes."""
+        return all(line.delivery == "stock" for line in self.lines)
 
 
 class Change(NamedTuple):

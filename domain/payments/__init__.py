@@ -2,6 +2,7 @@
 
 from domain.payments.attempts import (
     AttemptLive,
+    Opening,
     answer,
     apply_many,
     close,
@@ -10,7 +11,7 @@ from domain.payments.attempts import (
     intents,
     live_of,
     new_id,
-    open_attempt,
+    open_attempts,
 )
 from domain.payments.captures import (
     attempts_of,
@@ -50,6 +51,7 @@ __all__ = [
     "AttemptLive",
     "Capture",
     "Offer",
+    "Opening",
     "Refund",
     "UnknownMethod",
     "Word",
@@ -73,7 +75,7 @@ __all__ = [
     "move_refund",
     "new_id",
     "offers",
-    "open_attempt",
+    "open_attempts",
     "park_culprit",
     "parked_of",
     "provider_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -34,65 +35,90 @@ class AttemptLive(DomainError):
     code = "ATTEMPT_LIVE"
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An attempt about to be opened: `amount` of an order to be charged by a method of a provider's account."""
+
+    id: UUID
+    order_id: UUID
+    merchant_id: UUID
+    lane: int
+    provider: str
+    account: str
+    method: str
+    amount: Money
+
+
 _OPEN = f"""
 INSERT INTO payment_attempt (id, intent_id, order_id, merchant_id, lane, seq, provider, provider_account, method,
     requested_minor, ccy, next_check_at)
-SELECT $1, $2, $2, $3, $4, 1 + (SELECT count(*) FROM payment_attempt WHERE order_id = $2), $5, $6, $7, $8, $9,
-    clock_timestamp() + interval '45 s'
-WHERE EXISTS (SELECT FROM payment_intent WHERE order_id = $2 AND state <> 'conflicted')
+SELECT a.id, a.order_id, a.order_id, a.merchant_id, a.lane,
+    1 + (SELECT count(*) FROM payment_attempt p WHERE p.order_id = a.order_id),
+    a.provider, a.account, a.method, a.minor, a.ccy, clock_timestamp() + interval '45 s'
+FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::bigint[],
+    $9::text[]) AS a(id, order_id, merchant_id, lane, provider, account, method, minor, ccy)
+WHERE EXISTS (SELECT FROM payment_intent i WHERE i.order_id = a.order_id AND i.state <> 'conflicted')
 ON CONFLICT (order_id) WHERE state IN ('started', 'requires_action', 'processing', 'authorized', 'unknown')
 DO NOTHING RETURNING {ATTEMPT_COLUMNS}
 """
 
 
-async def open_attempt(
-    attempt_id: UUID,
-    *,
-    order_id: UUID,
-    merchant_id: UUID,
-    lane: int,
-    provider: str,
-    account: str,
-    method: str,
-    amount: Money,
-) -> Attempt:
-    """Write the intention to charge `amount` before anybody is called. Errors: AttemptLive."""
-    row = await db.row(
-        _OPEN,
-        attempt_id,
-        order_id,
-        merchant_id,
-        lane,
-        provider,
-        account,
-        method,
-        amount.minor,
-        amount.currency,
-    )
-    if row is None:
-        raise AttemptLive()
-    return Attempt(*row)
+async def open_attempts(openings: Sequence[Opening]) -> dict[UUID, Attempt]:
+    """Write intentions to charge before anybody is called; attempts by order.
 
-
-async def answer(attempt_id: UUID, said: ChargeAnswer, *, check_after: timedelta) -> Attempt | None:
-    """Write what the provider answered, unless a callback was faster (then the stored state stands).
-
-    A capture is never taken from an answer here: it goes through the inbox like every other word of the provider.
+    Inside a transaction that holds the orders' locks. Errors: AttemptLive with the order's id; roll back then.
     """
-    state = said.state if said.state in LIVE or said.state in _CLOSED else ChargeState.PROCESSING
-    row = await db.row(
-        "UPDATE payment_attempt SET state = $2, provider_ref = coalesce(provider_ref, $3), action_json = $4,"
-        " raw_code = $5, raw_message = $6, next_check_at = clock_timestamp() + $7::interval"
-        f" WHERE id = $1 AND state IN ('started', 'unknown') RETURNING {ATTEMPT_COLUMNS}",
-        attempt_id,
-        state,
-        said.provider_ref,
-        action_json(said.action),
-        said.raw_code[:64],
-        said.raw_message[:2000],
-        check_after,
+    rows = await db.fetch(
+        _OPEN,
+        [one.id for one in openings],
+        [one.order_id for one in openings],
+        [one.merchant_id for one in openings],
+        [one.lane for one in openings],
+        [one.provider for one in openings],
+        [one.account for one in openings],
+        [one.method for one in openings],
+        [one.amount.minor for one in openings],
+        [one.amount.currency for one in openings],
     )
-    return Attempt(*row) if row else None
+    attempts = {row["order_id"]: Attempt(*row) for row in rows}
+    for one in openings:
+        if one.order_id not in attempts or attempts[one.order_id].id != one.id:
+            raise AttemptLive(order_id=one.order_id)
+    return attempts
+
+
+_ANSWER = f"""
+UPDATE payment_attempt a SET state = s.state, provider_ref = coalesce(a.provider_ref, s.ref),
+    action_json = s.action_json, raw_code = s.code, raw_message = s.message,
+    next_check_at = clock_timestamp() + s.check_after
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::text[], $6::text[], $7::interval[])
+    AS s(id, state, ref, action_json, code, message, check_after)
+WHERE a.id = s.id AND a.state IN ('started', 'unknown')
+RETURNING {", ".join("a." + column.strip() for column in ATTEMPT_COLUMNS.split(","))}
+"""
+
+
+async def answer(said: Sequence[tuple[UUID, ChargeAnswer, timedelta]]) -> dict[UUID, Attempt]:
+    """Write what providers answered about attempts, and after how long each is asked about; the attempts by id.
+
+    One that a callback was faster for is left out: the stored state stands. A capture is never taken from an
+    answer here: it goes through the inbox like every other word of the provider.
+    """
+    rows = await db.fetch(
+        _ANSWER,
+        [attempt_id for attempt_id, _, _ in said],
+        [_stored_state(one) for _, one, _ in said],
+        [one.provider_ref for _, one, _ in said],
+        [action_json(one.action) for _, one, _ in said],
+        [one.raw_code[:64] for _, one, _ in said],
+        [one.raw_message[:2000] for _, one, _ in said],
+        [check_after for _, _, check_after in said],
+    )
+    return {row["id"]: Attempt(*row) for row in rows}
+
+
+def _stored_state(said: ChargeAnswer) -> ChargeState:
+    return said.state if said.state in LIVE or said.state in _CLOSED else ChargeState.PROCESSING
 
 
 _CLOSED = (ChargeState.DECLINED, ChargeState.FAILED, ChargeState.VOIDED)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from domain.core import bell, clock, db, ids
 from domain.core.money import Money
+from domain.core.together import Together
 from domain.payments.models import Attempt, Word
 from domain.payments.ports import ChargeAnswer, ChargeState, Fact, providers
 
@@ -17,10 +19,11 @@ REFUND_PREFIX = "ref"
 
 _RECEIVE = """
 INSERT INTO inbox_event (provider, provider_account, event_id, lane, reference_id, body_hash, facts_json)
-SELECT $1, $2, f.event_id, coalesce(a.lane, 0), f.reference_id, $3, f.facts
-FROM unnest($4::text[], $5::uuid[], $6::jsonb[]) AS f(event_id, reference_id, facts)
+SELECT f.provider, f.account, f.event_id, coalesce(a.lane, 0), f.reference_id, f.body_hash, f.facts
+FROM unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::bytea[], $6::jsonb[])
+    AS f(provider, account, event_id, reference_id, body_hash, facts)
 LEFT JOIN payment_attempt a ON a.id = f.reference_id
-ON CONFLICT DO NOTHING RETURNING lane
+ON CONFLICT DO NOTHING RETURNING provider, provider_account, event_id, lane
 """
 
 
@@ -37,18 +40,46 @@ async def put(provider: str, account: str, facts: Sequence[Fact], *, body: bytes
     """Store proved facts (a callback's or a query's) once each and wake the lanes they belong to."""
     if not facts:
         return 0
+    return await _put(_Proved(provider, account, facts, hashlib.sha256(body).digest()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Proved:
+    """The facts of one callback or answer."""
+
+    provider: str
+    account: str
+    facts: Sequence[Fact]
+    body_hash: bytes
+
+
+async def _put_set(proved: Sequence[_Proved]) -> list[int]:
+    """Store the facts of many callbacks in one statement; how many of each were new.
+
+    The same fact twice in a set is new once, for the first.
+    """
+    pairs = [(one, fact) for one in proved for fact in one.facts]
     rows = await db.fetch(
         _RECEIVE,
-        provider,
-        account,
-        hashlib.sha256(body).digest(),
-        [fact.event_id for fact in facts],
-        [_reference(fact) for fact in facts],
-        [_facts_json(fact) for fact in facts],
+        [one.provider for one, _ in pairs],
+        [one.account for one, _ in pairs],
+        [fact.event_id for _, fact in pairs],
+        [_reference(fact) for _, fact in pairs],
+        [one.body_hash for one, _ in pairs],
+        [_facts_json(fact) for _, fact in pairs],
     )
     if rows:
         await bell.ring(bell.CAPTURES, *{str(row["lane"]) for row in rows})
-    return len(rows)
+    new = {(row["provider"], row["provider_account"], row["event_id"]) for row in rows}
+    counts = []
+    for one in proved:
+        mine = {(one.provider, one.account, fact.event_id) for fact in one.facts} & new
+        new -= mine
+        counts.append(len(mine))
+    return counts
+
+
+_put = Together("inbox.put", _put_set)
 
 
 def _reference(fact: Fact) -> UUID | None:

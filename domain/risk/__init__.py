@@ -1,7 +1,6 @@
 """Whether a payment may go on: `assess` before each charge, lists, snoozes, rules, replay."""
 
 from domain.risk.actions import (
-    assess,
     block,
     draft,
     enlist,
@@ -12,6 +11,7 @@ from domain.risk.actions import (
     snooze,
     unblock,
 )
+from domain.risk.assessing import assess
 from domain.risk.conditions import (
     Amount,
     CountryMismatch,

@@ -1,168 +1,24 @@
-"""Writes of risk: judge a payment, list and snooze pivots, move rules, resolve what waits."""
+"""Writes of risk by people: list and snooze pivots, move rules, resolve what waits."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import orjson
-import structlog
 
 from domain.core import clock, db
 from domain.core.errors import Conflict, FieldInvalid, NotFound
 from domain.core.ids import uuid7
-from domain.core.settings import settings
-from domain.risk import queries, rules
+from domain.risk import queries
 from domain.risk.conditions import BUCKET_S, WINDOW_MAX_S, Condition, EntryList, params, parse
 from domain.risk.models import Decision
-from domain.risk.ports import TIER_TIMEOUT_S, Pivot, Subject, Tier, tiers
-from domain.risk.queries import Known, Ruleset
-from domain.risk.rules import MOVES, Facts, Outcome, RuleState, TierAnswer
+from domain.risk.ports import Pivot
+from domain.risk.rules import MOVES, Outcome, RuleState
 
-SHARDS = 4
 ENTRY_DAYS_MAX = 366
-SIGNALS_BYTES_MAX = 4_096
 REASON_MAX = 240
-
-_log = structlog.get_logger(__name__)
-_current: Ruleset | None = None
-
-
-async def assess(subject: Subject) -> Decision:
-    """Judge one payment and store the decision with everything it depended on.
-
-    Two statements: one read, one write that also counts the payment against each pivot. Call it
-    outside of a transaction: the counters of a busy address stay locked until the commit, and a
-    decision has to survive the rollback of what it refused. Nothing is raised for an outcome; the
-    caller acts on `outcome`.
-    """
-    assert not (tiers and db.in_transaction()), "a tier may be a network call"
-    current, known = await _look_up(subject)
-    facts = await _ask_tiers(subject, _facts(subject, known))
-    verdict = rules.evaluate(current.rules, facts)
-    verdict_bytes = verdict.to_bytes()
-    decision_id, pivots = uuid7(), subject.pivots
-    decided_at = await db.value(
-        _STORE,
-        decision_id,
-        subject.order_id,
-        subject.merchant_id,
-        verdict.outcome,
-        verdict.score_bps,
-        list(verdict.reasons),
-        verdict.phantom,
-        current.no,
-        {**facts.to_json(), **_context(subject)},
-        verdict_bytes.decode(),
-        rules.digest(verdict_bytes),
-        [pivot.kind for pivot in pivots],
-        [pivot.hash for pivot in pivots],
-        BUCKET_S,
-        random.randrange(SHARDS),
-        int(facts.is_first),
-        subject.usd_minor if facts.is_first else 0,
-        subject.email_hash,
-        subject.address_hash,
-        subject.device_hash,
-        subject.payer_hash,
-    )
-    return Decision(
-        decision_id,
-        subject.order_id,
-        subject.merchant_id,
-        verdict.outcome,
-        verdict.score_bps,
-        verdict.reasons,
-        verdict.phantom,
-        verdict.silent,
-        decided_at,
-    )
-
-
-# Rows are counted in one order everywhere: two payments that share two pivots cannot deadlock.
-_STORE = """
-WITH counted AS (
-    INSERT INTO risk_counter AS c
-        (pivot_hash, pivot, bucket_at, shard, decisions, orders, usd_minor)
-    SELECT hash, pivot, date_bin(make_interval(secs => $14), now(), 'epoch'), $15, 1, $16, $17
-    FROM unnest($12::text[], $13::bytea[]) AS p(pivot, hash) ORDER BY hash, pivot
-    ON CONFLICT (pivot_hash, pivot, bucket_at, shard) DO UPDATE SET decisions = c.decisions + 1,
-        orders = c.orders + excluded.orders, usd_minor = c.usd_minor + excluded.usd_minor)
-INSERT INTO risk_decision (
-    id, order_id, merchant_id, outcome, score_bps, reasons, phantom, ruleset_no,
-    facts_json, verdict_json, verdict_hash, email_hash, address_hash, device_hash, payer_hash)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $18, $19, $20, $21) RETURNING decided_at
-"""
-
-
-async def _look_up(subject: Subject) -> tuple[Ruleset, Known]:
-    """The rules in force and what they ask for; two more statements when the rules changed."""
-    global _current
-    current = _current or await queries.ruleset()
-    known = await queries.known(subject.order_id, subject.pivots, current)
-    if known.ruleset_no != current.no:
-        current = await queries.ruleset(known.ruleset_no)
-        known = await queries.known(subject.order_id, subject.pivots, current)
-    _current = current
-    return current, known
-
-
-def _facts(subject: Subject, known: Known) -> Facts:
-    return Facts(
-        usd_minor=subject.usd_minor,
-        is_first=known.is_first,
-        is_production=settings().env == "production",
-        country=subject.country,
-        geo_country=subject.geo_country,
-        card_country=subject.card_country,
-        email_domain=subject.email_domain.lower(),
-        counts=known.counts,
-        entries=known.entries,
-        cleared=known.cleared,
-    )
-
-
-def _context(subject: Subject) -> dict[str, Any]:
-    """What the rules do not read, but a person or a later tier wants to see again."""
-    try:
-        signals = orjson.dumps(subject.signals)
-    except TypeError:  # lone surrogates, foreign types
-        signals = b""
-    is_kept = len(signals) <= SIGNALS_BYTES_MAX and b"\\u0000" not in signals
-    body = {
-        "amount": [str(subject.amount.minor), subject.amount.currency],
-        "method": subject.method,
-        "platform": subject.platform,
-        "signals": orjson.loads(signals) if signals and is_kept else None,
-    }
-    return {name: value for name, value in body.items() if value}
-
-
-async def _ask_tiers(subject: Subject, facts: Facts) -> Facts:
-    """The facts with what the later tiers said; slow and failing ones are only marked."""
-    if not tiers:
-        return facts
-    answers = await asyncio.gather(
-        *(_ask(name, tier, subject, facts) for name, tier in sorted(tiers.items()))
-    )
-    return facts.heard(answers)
-
-
-async def _ask(name: str, tier: Tier, subject: Subject, facts: Facts) -> TierAnswer:
-    try:
-        async with asyncio.timeout(min(tier.timeout_s, TIER_TIMEOUT_S)):
-            answer = await tier.score(subject, facts)
-        assert 0 <= answer.score_bps <= 10_000, answer
-        return answer.of(name, tier.version)
-    except TimeoutError:
-        failure = "slow"
-    except Exception as error:  # a foreign model may fail in any way: the rules still decide
-        failure = type(error).__name__
-    _log.warning("risk.tier_silent", tier=name, failure=failure)
-    return TierAnswer(name, tier.version, failure=failure)
 
 
 async def resolve(decision_id: UUID, outcome: Outcome, actor: str, reason: str) -> Decision:

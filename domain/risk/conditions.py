@@ -62,6 +62,13 @@ class Count:
     orders: int = 0
     usd_minor: int = 0
 
+    def __add__(self, more: Count) -> Count:
+        return Count(
+            self.decisions + more.decisions,
+            self.orders + more.orders,
+            self.usd_minor + more.usd_minor,
+        )
+
     def to_json(self) -> list[int]:
         """The three numbers, nothing when all are zero."""
         return [self.decisions, self.orders, self.usd_minor] if self != _ZERO else []

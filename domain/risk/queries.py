@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from domain.core.errors import NotFound
 from domain.risk import rules
 from domain.risk.conditions import Count, EntryList, PivotKind, Velocity
 from domain.risk.models import COLUMNS, Decision, Replay, decision
-from domain.risk.ports import Pivot
+from domain.risk.ports import Pivot, Subject
 
 READ_MAX = 200
 
@@ -27,9 +27,8 @@ class Ruleset:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the database knows about a payment's pivots, read in one statement."""
+    """What the database knows about a payment and its pivots."""
 
-    ruleset_no: int
     is_first: bool
     cleared: frozenset[str]
     entries: tuple[rules.Entry, ...]
@@ -59,14 +58,15 @@ def _windows(found: Iterable[rules.Rule]) -> tuple[tuple[PivotKind, int], ...]:
 
 _KNOWN = """
 SELECT (SELECT max(no) FROM risk_ruleset) AS ruleset_no,
-    (SELECT json_build_array(count(*), json_agg(reasons) FILTER (WHERE resolved_outcome = 'allow'))
-        FROM risk_decision WHERE order_id = $1) AS earlier,
-    (SELECT json_agg(json_build_array(e.list, e.pivot, e.rule))
-        FROM unnest($2::text[], $3::bytea[]) AS p(pivot, hash)
+    (SELECT json_agg(json_build_array(order_id, reasons)) FROM (
+        SELECT order_id, json_agg(reasons) FILTER (WHERE resolved_outcome = 'allow') AS reasons
+        FROM risk_decision WHERE order_id = ANY($1) GROUP BY 1) d) AS earlier,
+    (SELECT json_agg(json_build_array(p.place, e.list, e.pivot, e.rule))
+        FROM unnest($2::text[], $3::bytea[]) WITH ORDINALITY AS p(pivot, hash, place)
         JOIN risk_entry e ON e.pivot_hash = p.hash AND e.pivot = p.pivot
         WHERE e.lifted_at IS NULL AND e.until_at > clock_timestamp()) AS entries,
-    (SELECT json_agg(json_build_array(w.pivot, w.window_s, c.decisions, c.orders, c.usd_minor))
-        FROM unnest($4::text[], $5::bytea[], $6::int[]) AS w(pivot, hash, window_s)
+    (SELECT json_agg(json_build_array(w.place, w.pivot, w.window_s, c.decisions, c.orders, c.usd_minor))
+        FROM unnest($4::int[], $5::text[], $6::bytea[], $7::int[]) AS w(place, pivot, hash, window_s)
         CROSS JOIN LATERAL (
             SELECT coalesce(sum(decisions), 0) AS decisions, coalesce(sum(orders), 0) AS orders,
                 coalesce(sum(usd_minor), 0) AS usd_minor
@@ -75,33 +75,54 @@ SELECT (SELECT max(no) FROM risk_ruleset) AS ruleset_no,
 """
 
 
-async def known(order_id: UUID, pivots: Sequence[Pivot], current: Ruleset) -> Known:
-    """Earlier decisions, list entries and counts of one payment, in one statement."""
-    hashes = {pivot.kind: pivot.hash for pivot in pivots}
-    windows = [(kind, window_s) for kind, window_s in current.windows if kind in hashes]
+async def known(subjects: Sequence[Subject], current: Ruleset) -> tuple[int, list[Known]]:
+    """The number of the ruleset in force, and what is known of each payment: one statement for all of them.
+
+    Payments that share a pivot share its look-up.
+    """
+    pivots = list({pivot: None for subject in subjects for pivot in subject.pivots})
+    places = {pivot: place for place, pivot in enumerate(pivots, 1)}
+    windows = [
+        (place, pivot, window_s)
+        for pivot, place in places.items()
+        for kind, window_s in current.windows
+        if kind is pivot.kind
+    ]
     row = await db.row(
         _KNOWN,
-        order_id,
+        [subject.order_id for subject in subjects],
         [pivot.kind for pivot in pivots],
         [pivot.hash for pivot in pivots],
-        [kind for kind, _ in windows],
-        [hashes[kind] for kind, _ in windows],
-        [window_s for _, window_s in windows],
+        [place for place, _, _ in windows],
+        [pivot.kind for _, pivot, _ in windows],
+        [pivot.hash for _, pivot, _ in windows],
+        [window_s for _, _, window_s in windows],
     )
     assert row is not None
-    earlier, cleared = row["earlier"]
+    earlier = {UUID(order_id): reasons for order_id, reasons in row["earlier"] or ()}
+    entries: dict[int, list[rules.Entry]] = {}
+    for place, name, pivot, silenced in row["entries"] or ():
+        entry = rules.Entry(EntryList(name), PivotKind(pivot), silenced)
+        entries.setdefault(place, []).append(entry)
+    counts: dict[int, dict[tuple[PivotKind, int], Count]] = {}
+    for place, pivot, window_s, *numbers in row["counts"] or ():
+        counts.setdefault(place, {})[PivotKind(pivot), window_s] = Count(*numbers)
+    return row["ruleset_no"], [_known(one, places, earlier, entries, counts) for one in subjects]
+
+
+def _known(
+    subject: Subject,
+    places: Mapping[Pivot, int],
+    earlier: Mapping[UUID, Sequence[Sequence[str]] | None],
+    entries: Mapping[int, Sequence[rules.Entry]],
+    counts: Mapping[int, Mapping[tuple[PivotKind, int], Count]],
+) -> Known:
+    mine = [places[pivot] for pivot in subject.pivots]
     return Known(
-        row["ruleset_no"],
-        earlier == 0,
-        frozenset(reason for reasons in cleared or () for reason in reasons),
-        tuple(
-            rules.Entry(EntryList(name), PivotKind(pivot), silenced)
-            for name, pivot, silenced in row["entries"] or ()
-        ),
-        {
-            (PivotKind(pivot), window_s): Count(*numbers)
-            for pivot, window_s, *numbers in row["counts"] or ()
-        },
+        subject.order_id not in earlier,
+        frozenset(reason for reasons in earlier.get(subject.order_id) or () for reason in reasons),
+        tuple(entry for place in mine for entry in entries.get(place, ())),
+        {key: count for place in mine for key, count in counts.get(place, {}).items()},
     )
 
 

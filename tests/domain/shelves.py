@@ -8,7 +8,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from domain import catalogue
-from domain.catalogue import Actor, OutOfStock
+from domain.catalogue import Actor, Ask, OutOfStock
 from domain.core import clock, ids
 from domain.core import db as core
 from tests import make
@@ -26,7 +26,7 @@ async def reserve(shop: make.Shop, *lines: Line, order_id: UUID | None = None) -
     """Reserve for a new order in a transaction of its own."""
     order = order_id or ids.uuid7()
     async with core.transaction():
-        await catalogue.reserve(order, shop.merchant_id, lines, clock.now() + LATER)
+        await catalogue.reserve([Ask(order, shop.merchant_id, lines)], clock.now() + LATER)
     return order
 
 

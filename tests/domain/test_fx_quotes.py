@@ -41,9 +41,9 @@ async def test_a_quote_locks_a_rate_and_is_stored() -> None:
     assert quote.source == f"ecb:{clock.now() - timedelta(hours=1):%Y-%m-%d}"
     assert timedelta(minutes=10) <= quote.locked_until - clock.now() <= timedelta(minutes=15)
     assert quote.convert(1_990) == 2_351  # 19.90 CNY
-    assert await fx.is_locked(quote.id)
+    assert await fx.are_locked([quote.id])
     assert await fx.find(ids.uuid7()) is None
-    assert not await fx.is_locked(ids.uuid7())
+    assert not await fx.are_locked([ids.uuid7()])
 
 
 async def test_shelf_and_till_agree() -> None:
@@ -87,7 +87,7 @@ async def test_b07_inside_the_lock_the_locked_rate_holds() -> None:
     assert held is not None
     assert held.convert(1_990) == 2_351
     assert new.convert(1_990) > 2_351
-    assert await fx.is_locked(quote.id)
+    assert await fx.are_locked([quote.id])
 
 
 async def test_b07_after_the_lock_nothing_may_be_charged_at_it() -> None:
@@ -95,10 +95,10 @@ async def test_b07_after_the_lock_nothing_may_be_charged_at_it() -> None:
     quote = await lock()
 
     clock.shift(timedelta(minutes=14, seconds=55))
-    assert await fx.is_locked(quote.id)
+    assert await fx.are_locked([quote.id])
     clock.shift(timedelta(minutes=15, seconds=1))
 
-    assert not await fx.is_locked(quote.id)
+    assert not await fx.are_locked([quote.id])
 
 
 async def test_b15_i11_a_quote_is_consumed_once_among_twenty() -> None:
@@ -114,7 +114,7 @@ async def test_b15_i11_a_quote_is_consumed_once_among_twenty() -> None:
     stored = await fx.find(quote.id)
     assert stored is not None
     assert (stored.state, stored.consumed_by) == (QuoteState.CONSUMED, won[0])
-    assert not await fx.is_locked(quote.id)
+    assert not await fx.are_locked([quote.id])
 
 
 async def test_b15_the_same_consumer_may_ask_again_and_another_may_not() -> None:
@@ -134,7 +134,7 @@ async def test_b15_one_consumer_takes_one_quote() -> None:
     with pytest.raises(asyncpg.UniqueViolationError):
         await consume(other.id, by=mine)
 
-    assert await fx.is_locked(other.id)
+    assert await fx.are_locked([other.id])
 
 
 async def test_g24_an_expired_or_unknown_quote_is_reported_and_not_consumed() -> None:
@@ -175,7 +175,7 @@ async def test_a_rolled_back_consumer_consumes_nothing() -> None:
 
     with pytest.raises(RuntimeError):
         await crash()
-    assert await fx.is_locked(quote.id)
+    assert await fx.are_locked([quote.id])
 
 
 async def test_many_quotes_are_consumed_by_one_statement() -> None:

@@ -75,7 +75,7 @@ async def test_b08_a_stale_feed_gives_no_new_quote_and_existing_ones_hold() -> N
     assert refused.value.facts["reason"] == "stale"
     with pytest.raises(RateUnavailable):
         await fx.convert_price(100, "CNY", "HKD")
-    assert await fx.is_locked(quote.id)
+    assert await fx.are_locked([quote.id])
     assert (await consume(quote.id)).done == {quote.id}
     health = await fx.health()
     assert health.stale == ("EUR/CNY", "EUR/HKD", "EUR/JPY", "EUR/USD")
@@ -120,7 +120,7 @@ async def test_b08_an_absurd_jump_stops_its_pair_until_the_feed_is_back_in_range
     with pytest.raises(RateUnavailable) as refused:
         await lock()
     assert refused.value.facts == {"base": "CNY", "target": "HKD", "reason": "jump"}
-    assert await fx.is_locked(quote.id)
+    assert await fx.are_locked([quote.id])
     assert (await lock("CNY", "JPY")).target == "JPY"
     assert (await fx.health()).suspect == ("EUR/HKD",)
     assert await fx.refresh(odd) == fx.Refreshed("ecb", odd.taken_at, (), ())  # alerted once

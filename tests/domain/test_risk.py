@@ -41,6 +41,11 @@ def subject(**changes: Any) -> risk.Subject:
     return risk.Subject(**{**plain, **changes})
 
 
+async def assess(one: risk.Subject) -> risk.Decision:
+    """A set of one payment."""
+    return (await risk.assess([one]))[0]
+
+
 def soon() -> datetime:
     return datetime.now(UTC) + SOON
 
@@ -64,10 +69,10 @@ async def live(name: str, condition: Any, outcome: risk.Outcome, **more: Any) ->
 
 
 async def test_a_plain_payment_is_allowed_in_two_statements(db: None) -> None:
-    await risk.assess(subject())
+    await assess(subject())
 
     async with database.statements() as seen:
-        decision = await risk.assess(subject())
+        decision = await assess(subject())
 
     assert len(seen) == 2
     assert (decision.outcome, decision.reasons, decision.score_bps) == (risk.Outcome.ALLOW, (), 0)
@@ -76,8 +81,8 @@ async def test_a_plain_payment_is_allowed_in_two_statements(db: None) -> None:
 
 
 async def test_a_high_amount_is_held_with_its_reason(db: None) -> None:
-    exact = await risk.assess(subject(usd_minor=500_000))
-    above = await risk.assess(subject(usd_minor=500_001))
+    exact = await assess(subject(usd_minor=500_000))
+    above = await assess(subject(usd_minor=500_001))
 
     assert exact.outcome is risk.Outcome.ALLOW
     assert (above.outcome, above.reasons) == (risk.Outcome.HOLD, ("amount_hold",))
@@ -86,7 +91,7 @@ async def test_a_high_amount_is_held_with_its_reason(db: None) -> None:
 async def test_n10_a_decision_replays_bit_equal_after_the_rules_changed(rules: None) -> None:
     address = risk.Pivot(risk.PivotKind.ADDRESS, os.urandom(32))
     await risk.enlist(risk.EntryList.WATCH, address, soon(), "odd", "op")
-    held = await risk.assess(
+    held = await assess(
         subject(
             address_hash=address.hash,
             usd_minor=600_000,
@@ -116,19 +121,19 @@ async def test_velocity_counts_per_pivot_and_window(rules: None) -> None:
     )
     address = os.urandom(32)
 
-    outcomes = [(await risk.assess(subject(address_hash=address))).outcome for _ in range(5)]
+    outcomes = [(await assess(subject(address_hash=address))).outcome for _ in range(5)]
 
     assert outcomes == [risk.Outcome.ALLOW] * 3 + [risk.Outcome.CHALLENGE] * 2
-    assert (await risk.assess(subject())).outcome is risk.Outcome.ALLOW
+    assert (await assess(subject())).outcome is risk.Outcome.ALLOW
     await database.execute("UPDATE risk_counter SET bucket_at = bucket_at - interval '61 minutes'")
-    assert (await risk.assess(subject(address_hash=address))).outcome is risk.Outcome.ALLOW
+    assert (await assess(subject(address_hash=address))).outcome is risk.Outcome.ALLOW
 
 
 async def test_an_order_tried_again_is_counted_once_by_orders_and_amount(rules: None) -> None:
     once = subject(usd_minor=700, payer_hash=os.urandom(32))
 
     for _ in range(3):
-        await risk.assess(once)
+        await assess(once)
 
     rows = await database.fetch(
         "SELECT pivot, sum(decisions) AS decisions, sum(orders) AS orders, sum(usd_minor) AS usd"
@@ -145,7 +150,7 @@ async def test_a_hot_address_is_counted_exactly_under_concurrency(db: None) -> N
     address, device = os.urandom(32), os.urandom(32)
 
     await asyncio.gather(
-        *(risk.assess(subject(address_hash=address, device_hash=device)) for _ in range(60))
+        *(assess(subject(address_hash=address, device_hash=device)) for _ in range(60))
     )
 
     counted = await database.value(
@@ -158,15 +163,15 @@ async def test_a_block_declines_until_it_is_lifted_or_over(db: None) -> None:
     email = risk.Pivot(risk.PivotKind.EMAIL, os.urandom(32))
     await risk.block(email, soon(), "chargebacks", "op")
 
-    blocked = await risk.assess(subject(email_hash=email.hash))
+    blocked = await assess(subject(email_hash=email.hash))
     assert await risk.unblock(email, "mistake", "op") == 1
-    free = await risk.assess(subject(email_hash=email.hash))
+    free = await assess(subject(email_hash=email.hash))
     await risk.block(email, soon(), "again", "op")
     await as_owner(
         "UPDATE risk_entry SET made_at = made_at - interval '3 days',"
         " until_at = until_at - interval '3 days'"
     )
-    over = await risk.assess(subject(email_hash=email.hash))
+    over = await assess(subject(email_hash=email.hash))
 
     assert (blocked.outcome, blocked.reasons) == (risk.Outcome.DECLINE, ("block_list:email",))
     assert (free.outcome, over.outcome) == (risk.Outcome.ALLOW, risk.Outcome.ALLOW)
@@ -192,12 +197,12 @@ async def test_n04_a_snoozed_pivot_goes_on_counting(rules: None) -> None:
     condition = risk.Velocity(risk.PivotKind.EMAIL, risk.Measure.DECISIONS, 3_600, limit=1)
     await live("test_mail", condition, risk.Outcome.CHALLENGE)
     email = risk.Pivot(risk.PivotKind.EMAIL, os.urandom(32))
-    await risk.assess(subject(email_hash=email.hash))
+    await assess(subject(email_hash=email.hash))
     await risk.snooze(email, "test_mail", soon(), "a known reseller", "op")
 
-    quiet = await risk.assess(subject(email_hash=email.hash))
+    quiet = await assess(subject(email_hash=email.hash))
     await risk.lift(risk.EntryList.SNOOZE, email, "over", "op")
-    loud = await risk.assess(subject(email_hash=email.hash))
+    loud = await assess(subject(email_hash=email.hash))
 
     assert (quiet.outcome, loud.outcome) == (risk.Outcome.ALLOW, risk.Outcome.CHALLENGE)
     counted = await database.value(
@@ -215,10 +220,10 @@ async def test_n09_a_candidate_in_shadow_leaves_phantoms_only(rules: None) -> No
     rule_id = await risk.draft(
         "test_candidate", risk.Amount(0), risk.Outcome.DECLINE, score_bps=9_000, actor="test"
     )
-    drafted = await risk.assess(subject())
+    drafted = await assess(subject())
     await risk.move(rule_id, risk.RuleState.SHADOW, "test")
 
-    shadowed = await risk.assess(subject())
+    shadowed = await assess(subject())
 
     assert drafted.phantom is None
     assert (shadowed.outcome, shadowed.score_bps, shadowed.reasons) == (risk.Outcome.ALLOW, 0, ())
@@ -273,7 +278,7 @@ async def test_n11_a_slow_or_broken_tier_leaves_the_rules_alone(
     monkeypatch.setitem(ports.tiers, "model", Model())
     started = asyncio.get_running_loop().time()
 
-    decision = await risk.assess(subject())
+    decision = await assess(subject())
 
     assert asyncio.get_running_loop().time() - started < 1
     assert (decision.outcome, decision.reasons) == (risk.Outcome.HOLD, ("model:odd_hours",))
@@ -285,7 +290,7 @@ async def test_n11_a_slow_or_broken_tier_leaves_the_rules_alone(
 
 async def test_resolve_is_said_once_and_clears_the_reason_for_this_order(db: None) -> None:
     dear = subject(usd_minor=900_000)
-    held = await risk.assess(dear)
+    held = await assess(dear)
 
     resolved = await risk.resolve(held.id, risk.Outcome.ALLOW, "ann", "called the buyer")
     again = await risk.resolve(held.id, risk.Outcome.ALLOW, "bob", "also fine")
@@ -295,13 +300,13 @@ async def test_resolve_is_said_once_and_clears_the_reason_for_this_order(db: Non
     assert (resolved.standing, resolved.resolution.actor) == (risk.Outcome.ALLOW, "ann")
     with pytest.raises(Conflict):
         await risk.resolve(held.id, risk.Outcome.DECLINE, "bob", "no")
-    assert (await risk.assess(dear)).outcome is risk.Outcome.ALLOW
-    assert (await risk.assess(subject(usd_minor=900_000))).outcome is risk.Outcome.HOLD
+    assert (await assess(dear)).outcome is risk.Outcome.ALLOW
+    assert (await assess(subject(usd_minor=900_000))).outcome is risk.Outcome.HOLD
     assert await database.value("SELECT count(*) FROM audit_log") == 1
 
 
 async def test_resolve_refuses_what_never_waited(db: None) -> None:
-    allowed = await risk.assess(subject())
+    allowed = await assess(subject())
 
     with pytest.raises(Conflict):
         await risk.resolve(allowed.id, risk.Outcome.DECLINE, "ann", "changed my mind")
@@ -312,7 +317,7 @@ async def test_resolve_refuses_what_never_waited(db: None) -> None:
 
 
 async def test_a_decision_is_never_edited(db: None) -> None:
-    decision = await risk.assess(subject())
+    decision = await assess(subject())
 
     for change in ("outcome = 'decline'", "facts_json = '{}'", "reasons = '{x}'"):
         with pytest.raises(asyncpg.RestrictViolationError):
@@ -329,7 +334,7 @@ async def test_a_decision_is_never_edited(db: None) -> None:
 async def test_signals_that_cannot_be_stored_are_left_out(
     db: None, signals: dict[str, Any]
 ) -> None:
-    decision = await risk.assess(subject(signals=signals))
+    decision = await assess(subject(signals=signals))
 
     facts = await database.value("SELECT facts_json FROM risk_decision WHERE id = $1", decision.id)
     assert "signals" not in facts
@@ -337,9 +342,9 @@ async def test_signals_that_cannot_be_stored_are_left_out(
 
 
 async def test_counters_out_of_every_window_are_pruned(db: None) -> None:
-    await risk.assess(subject())
+    await assess(subject())
     await database.execute("UPDATE risk_counter SET bucket_at = bucket_at - interval '25 hours'")
-    await risk.assess(subject())
+    await assess(subject())
 
     assert await risk.prune() == 2
     assert await database.value("SELECT count(*) FROM risk_counter") == 2
@@ -352,4 +357,24 @@ async def test_assess_in_a_transaction_is_refused_while_tiers_may_call_out(
 
     with pytest.raises(AssertionError):
         async with database.transaction():
-            await risk.assess(subject())
+            await assess(subject())
+
+
+async def test_n13_a_set_counts_every_payment_once_and_judges_each_by_what_came_before_it(
+    rules: None,
+) -> None:
+    address = os.urandom(32)
+    pair = [subject(address_hash=address), subject(address_hash=address, usd_minor=5)]
+    await assess(subject(address_hash=address))
+
+    first, second = await risk.assess(pair)
+
+    assert [first.order_id, second.order_id] == [one.order_id for one in pair]
+    rows = await database.fetch(
+        "SELECT decisions, orders, usd_minor FROM risk_counter WHERE pivot_hash = $1", address
+    )
+    assert sum(row["decisions"] for row in rows) == 3
+    assert sum(row["orders"] for row in rows) == 3
+    assert sum(row["usd_minor"] for row in rows) == 1_990 + 1_990 + 5
+    for decision in (first, second):
+        assert (await risk.replay(decision.id)).is_equal

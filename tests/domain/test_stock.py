@@ -83,7 +83,7 @@ async def test_d01_the_last_key_held_by_one_who_rolls_back_is_sold_to_the_next(d
     async def undecided() -> None:
         async with core.transaction():
             await catalogue.reserve(
-                ids.uuid7(), shop.merchant_id, [line(shop)], clock.now() + LATER
+                [Ask(ids.uuid7(), shop.merchant_id, [line(shop)])], clock.now() + LATER
             )
             entered.set()
             await asyncio.sleep(0.01)
@@ -118,7 +118,7 @@ async def test_reserving_twice_holds_once_and_moves_the_deadline(db: None) -> No
     until = clock.now() + timedelta(hours=1)
 
     async with core.transaction():
-        await catalogue.reserve(order, shop.merchant_id, [mine], until)
+        await catalogue.reserve([Ask(order, shop.merchant_id, [mine])], until)
 
     assert await states(shop) == {"available": 1, "reserved": 2}
     assert await core.value("SELECT held_until FROM stock_hold") == until

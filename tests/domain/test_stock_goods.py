@@ -10,7 +10,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from domain import catalogue
-from domain.catalogue import Actor, CodeKnown, Delivery, Good, OutOfStock
+from domain.catalogue import Actor, Ask, CodeKnown, Delivery, Good, OutOfStock
 from domain.core import clock, ids, vault
 from domain.core import db as core
 from domain.core.errors import InputInvalid, NotFound
@@ -78,7 +78,9 @@ async def test_nothing_sold_is_nothing_seen_and_nothing_audited(db: None) -> Non
     shop = await make.shop(keys=1)
     order, line = ids.uuid7(), (ids.uuid7(), shop.variant_id, 1)
     async with core.transaction():
-        await catalogue.reserve(order, shop.merchant_id, [line], clock.now() + timedelta(minutes=5))
+        await catalogue.reserve(
+            [Ask(order, shop.merchant_id, [line])], clock.now() + timedelta(minutes=5)
+        )
 
     assert await catalogue.goods(order, shop.merchant_id, BUYER) == []
     assert await catalogue.goods(ids.uuid7(), shop.merchant_id, BUYER) == []
@@ -144,7 +146,9 @@ async def reusable(limit: int | None, content: str = "https://get.example/abc") 
 async def hold(shop: make.Shop, quantity: int = 1) -> UUID:
     order, line = ids.uuid7(), (ids.uuid7(), shop.variant_id, quantity)
     async with core.transaction():
-        await catalogue.reserve(order, shop.merchant_id, [line], clock.now() + timedelta(minutes=5))
+        await catalogue.reserve(
+            [Ask(order, shop.merchant_id, [line])], clock.now() + timedelta(minutes=5)
+        )
     return order
 
 

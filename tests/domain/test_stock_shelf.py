@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from domain import catalogue
-from domain.catalogue import HoldLimit, OutOfStock
+from domain.catalogue import Ask, HoldLimit, OutOfStock
 from domain.core import clock, ids
 from domain.core import db as core
 from tests import make
@@ -146,16 +146,11 @@ async def test_d05_a_hoarder_is_stopped_and_the_shop_stays_buyable(db: None) -> 
     shop = await make.shop(keys=50)
     prints = {"email": b"m" * 16, "device": b"d" * 16, "address": b"a" * 16}
 
-    async def hold(**other: bytes | None) -> UUID:
+    async def hold(**other: bytes) -> UUID:
         order = ids.uuid7()
         async with core.transaction():
-            await catalogue.reserve(
-                order,
-                shop.merchant_id,
-                [line(shop)],
-                clock.now() + LATER,
-                fingerprints={**prints, **other},
-            )
+            ask = Ask(order, shop.merchant_id, [line(shop)], {**prints, **other})
+            await catalogue.reserve([ask], clock.now() + LATER)
         return order
 
     for _ in range(5):
@@ -169,27 +164,48 @@ async def test_d05_a_hoarder_is_stopped_and_the_shop_stays_buyable(db: None) -> 
     assert await states(shop) == {"available": 44, "reserved": 6}
 
 
+async def test_d05_what_a_set_holds_together_counts_inside_the_set(db: None) -> None:
+    shop = await make.shop(keys=50)
+    prints = {"email": b"m" * 16}
+    asks = [Ask(ids.uuid7(), shop.merchant_id, [line(shop)], prints) for _ in range(6)]
+
+    with pytest.raises(HoldLimit) as caught:
+        async with core.transaction():
+            await catalogue.reserve(asks, clock.now() + LATER)
+    assert caught.value.facts["by"] == "email"
+    assert await states(shop) == {"available": 50}
+    async with core.transaction():
+        await catalogue.reserve(asks[:5], clock.now() + LATER)
+    assert await states(shop) == {"available": 45, "reserved": 5}
+
+
+async def test_d01_a_set_in_which_one_is_short_holds_nothing_for_anybody(db: None) -> None:
+    shop = await make.shop(keys=4)
+    asks = [Ask(ids.uuid7(), shop.merchant_id, [line(shop, 2)]) for _ in range(3)]
+
+    with pytest.raises(OutOfStock):
+        async with core.transaction():
+            await catalogue.reserve(asks, clock.now() + LATER)
+
+    assert await states(shop) == {"available": 4}
+    assert await core.value("SELECT count(*) FROM stock_hold") == 0
+
+
 async def test_d05_letting_holds_lapse_again_and_again_ends(db: None) -> None:
     shop = await make.shop(keys=5)
     prints = {"email": b"m" * 16}
     for _ in range(10):
         order = ids.uuid7()
         async with core.transaction():
-            await catalogue.reserve(
-                order, shop.merchant_id, [line(shop)], clock.now() + LATER, fingerprints=prints
-            )
+            ask = Ask(order, shop.merchant_id, [line(shop)], prints)
+            await catalogue.reserve([ask], clock.now() + LATER)
         async with core.transaction():
             await catalogue.release([order], lapsed=True)
 
+    ask = Ask(ids.uuid7(), shop.merchant_id, [line(shop)], prints)
     with pytest.raises(HoldLimit):
         async with core.transaction():
-            await catalogue.reserve(
-                ids.uuid7(),
-                shop.merchant_id,
-                [line(shop)],
-                clock.now() + LATER,
-                fingerprints=prints,
-            )
+            await catalogue.reserve([ask], clock.now() + LATER)
 
     assert await states(shop) == {"available": 5}
     clock.shift(timedelta(days=2))
