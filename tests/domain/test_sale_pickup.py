@@ -15,7 +15,7 @@ from domain.core import bell, clock, db, ids
 from domain.core.errors import Unavailable
 from domain.core.money import Money
 from domain.ledger import AccountKey
-from domain.orders.models import Line, Order
+from domain.orders.models import Line, Order, Placement
 from domain.orders.rules import LANES
 from domain.payments.ports import RefundAnswer, RefundState
 from tests import make
@@ -59,17 +59,17 @@ async def priced(of: make.Shop, *, price_minor: int, payable_minor: int) -> Orde
         payable_minor,
         0,
     )
-    async with db.transaction():
-        return await orders.place(
-            order_id,
-            merchant_id=of.merchant_id,
-            shop_id=of.shop_id,
-            buyer=make.buyer(),
-            total=Money(payable_minor, USD),
-            discount_minor=off,
-            lines=[line],
-            expires_at=clock.now() + timedelta(minutes=30),
-        )
+    placement = Placement(
+        order_id,
+        merchant_id=of.merchant_id,
+        shop_id=of.shop_id,
+        buyer=make.buyer(),
+        total=Money(payable_minor, USD),
+        discount_minor=off,
+        lines=[line],
+        expires_at=clock.now() + timedelta(minutes=30),
+    )
+    return (await orders.place([placement]))[order_id]
 
 
 @pytest.mark.parametrize(
