@@ -17,6 +17,7 @@ from plugins.fx.manual import manual
 from plugins.geo.maxmind import MaxMind
 from plugins.notifier import smtp
 from plugins.notifier.mailbox import Mailbox
+from plugins.payment.manual import Manual
 from plugins.payment.sandbox import Sandbox
 from plugins.supplier.http import HttpSupplier
 
@@ -31,6 +32,10 @@ async def close() -> None:
     """Close the connections that plugins hold in the running loop; they may be used again."""
     for close_one in list(_closing.values()):
         await close_one()
+
+
+def _manual(settings: Settings) -> None:
+    providers["manual"] = Manual()
 
 
 def _sandbox(settings: Settings) -> None:
@@ -77,6 +82,7 @@ def _suppliers(settings: Settings) -> None:
 _closing: dict[str, Callable[[], Awaitable[None]]] = {}
 
 INSTALLED: dict[str, Callable[[Settings], None]] = {
+    "payment.manual": _manual,
     "payment.sandbox": _sandbox,
     "notifier.mail": _mail,
     "geo": _geo,

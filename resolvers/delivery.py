@@ -87,7 +87,7 @@ async def deliver(info: Asked, input: DeliverGoodsInput) -> Handled:
                 input.contents,
                 note=f"by {info.context.caller}",
             )
-    return await _handled(info, order_id)
+    return await handled(info, order_id)
 
 
 async def review(info: Asked, input: ReviewHeldOrderInput) -> Handled:
@@ -101,7 +101,7 @@ async def review(info: Asked, input: ReviewHeldOrderInput) -> Handled:
                 await checkout.clear(order_id, asked_by=info.context.caller, reason=input.reason)
             else:
                 await checkout.decline(order_id, asked_by=info.context.caller, reason=input.reason)
-    return await _handled(info, order_id)
+    return await handled(info, order_id)
 
 
 async def _require(info: Asked, order_id: UUID, *roles: Role) -> None:
@@ -111,7 +111,8 @@ async def _require(info: Asked, order_id: UUID, *roles: Role) -> None:
     access.require_merchant(info.context, view.order.merchant_id, *roles)
 
 
-async def _handled(info: Asked, order_id: UUID) -> Handled:
+async def handled(info: Asked, order_id: UUID) -> Handled:
+    """The order as whoever has acted sees it."""
     view = await orders.view(order_id, parts_of(info, "order"))
     assert view is not None
     return Handled(Seen(view, is_buyer=False))

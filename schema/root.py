@@ -1,5 +1,6 @@
 """The whole contract: every noun adds its Query, Mutation and Subscription parts here."""
 
+from schema.approvals import ApprovalMutation, ApprovalQuery
 from schema.build import build
 from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
@@ -11,6 +12,7 @@ from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
 
 QUERIES: list[type] = [
+    ApprovalQuery,
     CatalogueQuery,
     DeliveryQuery,
     NodeQuery,
@@ -20,6 +22,7 @@ QUERIES: list[type] = [
     PeopleQuery,
 ]
 MUTATIONS: list[type] = [
+    ApprovalMutation,
     CatalogueMutation,
     DeliveryMutation,
     CheckoutMutation,

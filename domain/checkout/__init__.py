@@ -3,6 +3,7 @@
 from domain.checkout.charging import QuoteExpired
 from domain.checkout.closing import cancel, expire_due
 from domain.checkout.fulfil import SET_MAX, fulfil
+from domain.checkout.manual import approve_manual, propose_manual
 from domain.checkout.paying import (
     Paying,
     PaymentDeclined,
@@ -32,6 +33,7 @@ __all__ = [
     "Started",
     "StillPending",
     "Visitor",
+    "approve_manual",
     "cancel",
     "check_due",
     "clear",
@@ -42,6 +44,7 @@ __all__ = [
     "hear",
     "locked_until",
     "pay",
+    "propose_manual",
     "recheck",
     "request_refund",
     "restock",

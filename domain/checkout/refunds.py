@@ -190,21 +190,27 @@ async def _revoke(order: Order, *, is_all: bool) -> None:
 
 
 async def return_surplus(order_id: UUID) -> None:
-    """Give back without a person what nobody is owed: surplus money, and late money for goods that are gone."""
+    """Give back without a person what nobody is owed: surplus money, and late money for goods that are gone.
+
+    Where people wrote down a payment, what is too much may be the same money seen twice: it stays for a person.
+    """
     async with db.transaction():
         order = await orders.lock_one(order_id)
         captures = await payments.captures_of(order_id)
-        if _left(captures, "surplus"):
-            await ask(order_id, None, reason="surplus", asked_by=SYSTEM, only=("surplus",))
-        surplus = await settlement.surplus_left(
-            [one.id for one in captures if one.state == "settled"]
-        )
-        for capture in captures:
-            if minor := surplus.get(capture.id, 0):
-                await _return_leg(order, capture, minor)
+        if not any(one.provider == payments.MANUAL for one in captures):
+            await _return_excess(order, captures)
         is_stuck = order.status is OrderStatus.SHORT and _left(captures, *_LATE)
         if is_stuck and await orders.came_late(order_id):
             await ask(order_id, None, reason="late", asked_by=SYSTEM, only=_LATE)
+
+
+async def _return_excess(order: Order, captures: Sequence[Capture]) -> None:
+    if _left(captures, "surplus"):
+        await ask(order.id, None, reason="surplus", asked_by=SYSTEM, only=("surplus",))
+    surplus = await settlement.surplus_left([one.id for one in captures if one.state == "settled"])
+    for capture in captures:
+        if minor := surplus.get(capture.id, 0):
+            await _return_leg(order, capture, minor)
 
 
 _LATE = ("short", "partial")
@@ -295,7 +301,7 @@ async def _succeed(order: Order, refund: Refund, said: RefundAnswer) -> None:
     ):
         return
     name, account, _ = await payments.provider_of(refund)
-    source, target = _clearing(refund, f"{name}:{account}")
+    source, target = _clearing(refund, payments.sub_of(name, account))
     await ledger.post(
         f"refund:{refund.id}:done",
         [Transfer(source, target, refund.amount)],

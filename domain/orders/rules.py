@@ -81,6 +81,7 @@ class EventKind(StrEnum):
     PARTIAL = "payment.partial"
     OVERPAID = "payment.overpaid"
     LATE = "payment.late"
+    MANUAL = "payment.manual"
     MISMATCH = "payment.mismatch"
     PAID = "order.paid"
     HELD = "order.held"

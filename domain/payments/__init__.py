@@ -33,7 +33,9 @@ from domain.payments.inbox import (
     unpark,
     waiting,
 )
-from domain.payments.models import Attempt, Capture, Refund, Word
+from domain.payments.manual import PROVIDER as MANUAL
+from domain.payments.manual import EvidenceUsed, is_evidence_used, put_manual
+from domain.payments.models import Attempt, Capture, Refund, Word, sub_of
 from domain.payments.refunds import OPEN as OPEN_REFUND
 from domain.payments.refunds import (
     create_refund,
@@ -46,10 +48,12 @@ from domain.payments.refunds import (
 from domain.payments.routing import Offer, UnknownMethod, offers, retired, route
 
 __all__ = [
+    "MANUAL",
     "OPEN_REFUND",
     "Attempt",
     "AttemptLive",
     "Capture",
+    "EvidenceUsed",
     "Offer",
     "Opening",
     "Refund",
@@ -69,6 +73,7 @@ __all__ = [
     "free",
     "give_back_capture",
     "intents",
+    "is_evidence_used",
     "judged",
     "kept_of",
     "live_of",
@@ -81,11 +86,13 @@ __all__ = [
     "provider_of",
     "put",
     "put_answer",
+    "put_manual",
     "receive",
     "refunds_of",
     "retired",
     "route",
     "store",
+    "sub_of",
     "taken_of",
     "unpark",
     "waiting",

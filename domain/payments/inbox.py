@@ -37,10 +37,17 @@ async def receive(provider: str, account: str, headers: Mapping[str, str], body:
 
 
 async def put(provider: str, account: str, facts: Sequence[Fact], *, body: bytes) -> int:
-    """Store proved facts (a callback's or a query's) once each and wake the lanes they belong to."""
+    """Store proved facts (a callback's or a query's) once each and wake the lanes they belong to.
+
+    Joins the caller's transaction when there is one.
+    """
     if not facts:
         return 0
-    return await _put(_Proved(provider, account, facts, hashlib.sha256(body).digest()))
+    proved = _Proved(provider, account, facts, hashlib.sha256(body).digest())
+    if db.in_transaction():  # commits with the caller's change, not with other callbacks
+        [count] = await _put_set([proved])
+        return count
+    return await _put(proved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +76,11 @@ async def _put_set(proved: Sequence[_Proved]) -> list[int]:
         [_facts_json(fact) for _, fact in pairs],
     )
     if rows:
-        await bell.ring(bell.CAPTURES, *{str(row["lane"]) for row in rows})
+        lanes = {str(row["lane"]) for row in rows}
+        if db.in_transaction():
+            db.after_commit(lambda: bell.ring(bell.CAPTURES, *lanes))
+        else:
+            await bell.ring(bell.CAPTURES, *lanes)
     new = {(row["provider"], row["provider_account"], row["event_id"]) for row in rows}
     counts = []
     for one in proved:

@@ -59,6 +59,11 @@ class Word(NamedTuple):
     occurred_at: datetime
 
 
+def sub_of(provider: str, account: str) -> str:
+    """A provider account as the ledger's `sub`; the bare name for a provider without accounts."""
+    return f"{provider}:{account}" if account else provider
+
+
 @dataclass(slots=True)
 class Capture:
     """Money a provider has taken for an order, on its way through the books."""
@@ -84,7 +89,7 @@ class Capture:
     @property
     def account(self) -> str:
         """The provider account as the ledger's `sub`."""
-        return f"{self.provider}:{self.provider_account}"
+        return sub_of(self.provider, self.provider_account)
 
     @property
     def kept_minor(self) -> int:

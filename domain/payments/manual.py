@@ -1,0 +1,89 @@
+"""Money that people saw arrive: an attempt and a word of the provider `manual`, judged like every other word."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domain.core import clock, db, ids
+from domain.core.errors import DomainError
+from domain.core.money import Money
+from domain.payments import inbox
+from domain.payments.attempts import AttemptLive
+from domain.payments.ports import ChargeState, Fact
+
+PROVIDER = "manual"
+# No account of a provider: its clearing account goes by the provider's name alone.
+ACCOUNT = ""
+
+
+class EvidenceUsed(DomainError):
+    """This evidence has already paid for an order: one payment is one order's."""
+
+    code = "EVIDENCE_USED"
+
+
+# Never live: nobody is asked to take anything, so the attempt that is under way keeps its place.
+_OPEN = """
+INSERT INTO payment_attempt (id, intent_id, order_id, merchant_id, lane, seq, provider, provider_account, provider_ref,
+    method, requested_minor, ccy, state)
+SELECT $1, $2, $2, $3, $4, 1 + (SELECT count(*) FROM payment_attempt WHERE order_id = $2), $5, $6, $7, $5, $8, $9,
+    'captured'
+ON CONFLICT (provider, provider_account, provider_ref) DO NOTHING
+"""
+
+
+async def put_manual(
+    attempt_id: UUID,
+    *,
+    order_id: UUID,
+    merchant_id: UUID,
+    lane: int,
+    amount: Money,
+    evidence: str,
+) -> None:
+    """Write that `amount` was paid for a locked order, as a word in the inbox. Inside the caller's transaction.
+
+    `evidence` takes the place of the provider's reference, so that it pays once. Errors: AttemptLive while money
+    that contradicts an attempt waits for a person, EvidenceUsed.
+    """
+    assert db.in_transaction(), "the word commits with the approval"
+    state = await db.value("SELECT state FROM payment_intent WHERE order_id = $1", order_id)
+    if state == "conflicted":
+        raise AttemptLive()
+    is_new = await db.execute(
+        _OPEN,
+        attempt_id,
+        order_id,
+        merchant_id,
+        lane,
+        PROVIDER,
+        ACCOUNT,
+        evidence,
+        amount.minor,
+        amount.currency,
+    )
+    if not is_new:
+        raise EvidenceUsed(path=("input", "evidence"))
+    fact = Fact(
+        event_id=f"manual:{attempt_id}",
+        subject="attempt",
+        reference=ids.encode(inbox.ATTEMPT_PREFIX, attempt_id),
+        provider_ref=evidence,
+        state=ChargeState.CAPTURED,
+        amount=amount,
+        occurred_at=clock.now(),
+    )
+    await inbox.put(PROVIDER, ACCOUNT, [fact], body=fact.event_id.encode())
+
+
+async def is_evidence_used(evidence: str) -> bool:
+    """Whether it has paid for an order."""
+    return bool(
+        await db.value(
+            "SELECT EXISTS (SELECT FROM payment_attempt WHERE provider = $1 AND provider_account = $2"
+            " AND provider_ref = $3)",
+            PROVIDER,
+            ACCOUNT,
+            evidence,
+        )
+    )

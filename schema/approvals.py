@@ -1,0 +1,137 @@
+"""Four eyes in the contract: what one person asks and another one approves."""
+
+from datetime import datetime
+from typing import Annotated
+
+import strawberry
+
+from domain import payments
+from domain.core import four_eyes, ids
+from resolvers import approvals as resolve
+from schema.delivery import OrderHandled
+from schema.field import Who, derived, field, mutation_field, object_type, query_field
+from schema.orders import OrderStateConflict
+from schema.page import Connection
+from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
+from schema.scalars import JSON
+
+
+@object_type(
+    description="Something that takes two people: what is asked, and by whom.",
+    rows=(four_eyes.Approval,),
+)
+class Approval:
+    """Nothing happens before somebody else approves exactly this, in time."""
+
+    id: strawberry.ID = derived(
+        lambda one: ids.encode("apr", one.id), description="Opaque id, `apr_…`."
+    )
+    kind: str = field(description="What it is about: payment.manual.")
+    request: JSON = field(description="What is asked; read it before you approve it.")
+    request_hash: str = derived(
+        lambda one: one.request_hash.hex(),
+        description="SHA-256 of kind, subject and request, in hex; the approval names it.",
+    )
+    asked_by: strawberry.ID = derived(
+        lambda one: ids.encode("acc", one.asked_by), description="The account that asks, `acc_…`."
+    )
+    asked_at: datetime = field(description="When it was asked.")
+    expires_at: datetime = field(description="Until when it can be approved.")
+
+
+@problem(four_eyes.SamePerson, description="Who asked for it cannot be the one who approves it.")
+class SamePerson(Problem):
+    """Code SAME_PERSON."""
+
+
+@problem(
+    four_eyes.ApprovalClosed,
+    four_eyes.ApprovalDiffers,
+    description="It was approved before, its time is over, or it is not what you have read.",
+)
+class ApprovalRefused(Problem):
+    """Code APPROVAL_CLOSED or APPROVAL_DIFFERS."""
+
+
+@problem(
+    payments.EvidenceUsed,
+    description="This evidence has already paid for an order.",
+)
+class EvidenceUsed(Problem):
+    """Code EVIDENCE_USED."""
+
+
+@problem(
+    payments.AttemptLive,
+    description="Money that contradicts a payment of this order waits for a person first.",
+)
+class AttemptLive(Problem):
+    """Code ATTEMPT_LIVE."""
+
+
+ProposeManualPaymentResult = Annotated[
+    Approval
+    | EvidenceUsed
+    | AttemptLive
+    | OrderStateConflict
+    | NotFound
+    | InvalidInput
+    | Unavailable,
+    strawberry.union(
+        "ProposeManualPaymentResult", description="What a second person has to approve, or why not."
+    ),
+]
+ApproveManualPaymentResult = Annotated[
+    OrderHandled
+    | SamePerson
+    | ApprovalRefused
+    | EvidenceUsed
+    | AttemptLive
+    | OrderStateConflict
+    | NotFound
+    | InvalidInput
+    | Unavailable,
+    strawberry.union(
+        "ApproveManualPaymentResult", description="The order, or why nothing was approved."
+    ),
+]
+
+
+@strawberry.type
+class ApprovalQuery:
+    """Reads."""
+
+    approvals: Connection[Approval] = query_field(
+        resolve.waiting,
+        who=Who.OPERATOR,
+        description="What waits for a second person, oldest first; for operators in finance.",
+        args={
+            "first": "How many from the start, 1 to 100.",
+            "last": "How many from the end, 1 to 100.",
+            "after": "Cursor to continue behind.",
+            "before": "Cursor to continue before.",
+        },
+    )
+
+
+@strawberry.type
+class ApprovalMutation:
+    """Writes."""
+
+    propose_manual_payment: ProposeManualPaymentResult = mutation_field(
+        resolve.propose,
+        who=Who.OPERATOR,
+        idempotent=True,
+        description="Say that what is left of an order's total was paid; a second operator in finance approves it "
+        "within 24 hours. Problems: ORDER_STATE_CONFLICT, EVIDENCE_USED, ATTEMPT_LIVE, NOT_FOUND.",
+        args={"input": "The order, why, and where the payment can be seen."},
+    )
+    approve_manual_payment: ApproveManualPaymentResult = mutation_field(
+        resolve.approve,
+        who=Who.OPERATOR,
+        idempotent=True,
+        description="Approve exactly what somebody else proposed; the payment is then fulfilled like every other. "
+        "Problems: SAME_PERSON, APPROVAL_CLOSED, APPROVAL_DIFFERS, ORDER_STATE_CONFLICT, EVIDENCE_USED, "
+        "ATTEMPT_LIVE, NOT_FOUND.",
+        args={"input": "The approval and the hash of what was read."},
+    )

@@ -1,0 +1,353 @@
+"""E06: an order is paid by hand: two people, a reason, the pipeline of every other payment, and one effect."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain import ledger
+from domain.core import clock, db, ids
+from domain.core.money import Money
+from domain.identity import OperatorRole, Viewer
+from domain.ledger import AccountKey
+from domain.payments.ports import providers
+from plugins.payment.manual import Manual
+from tests import make
+from tests.journeys.refunding import merchant, refund, settle
+from tests.platform import Platform, running, uuid_of
+
+PROPOSE = """
+mutation ($input: ProposeManualPaymentInput!, $key: String!) {
+  proposeManualPayment(input: $input) @idempotent(key: $key) {
+    __typename
+    ... on Approval { id kind request requestHash askedBy expiresAt }
+    ... on Problem { code path }
+    ... on OrderStateConflict { status }
+  }
+}"""
+APPROVE = """
+mutation ($input: ApproveManualPaymentInput!, $key: String!) {
+  approveManualPayment(input: $input) @idempotent(key: $key) {
+    __typename
+    ... on OrderHandled { order { id status } }
+    ... on Problem { code path }
+    ... on OrderStateConflict { status }
+  }
+}"""
+WAITING = "{ approvals(first: 10) { nodes { id requestHash request askedBy } } }"
+PRICE = Money(1_990, "USD")
+_keys = itertools.count(1)
+
+
+@pytest.fixture
+async def platform(
+    db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Platform]:
+    async with running(tmp_path, monkeypatch) as found:
+        monkeypatch.setitem(providers, "manual", Manual())
+        yield found
+    assert await ledger.check() == []
+
+
+def operator(*roles: OperatorRole) -> Viewer:
+    later = clock.now() + timedelta(hours=1)
+    return Viewer(
+        ids.uuid7(),
+        "op@example.com",
+        None,
+        ids.uuid7(),
+        later,
+        operator=True,
+        operator_roles=frozenset(roles or {OperatorRole.FINANCE}),
+    )
+
+
+ANN, BEN, CLEO = (operator() for _ in range(3))
+
+
+async def propose(
+    platform: Platform,
+    order_id: str,
+    viewer: Viewer = ANN,
+    *,
+    evidence: str = "statement 7, line 12",
+    reason: str = "the provider's portal shows it",
+    key: str | None = None,
+) -> dict[str, Any]:
+    asked = {"orderId": order_id, "reason": reason, "evidence": evidence}
+    variables = {"input": asked, "key": key or f"propose-{next(_keys)}"}
+    found: dict[str, Any] = (await platform.data(PROPOSE, variables, viewer=viewer))[
+        "proposeManualPayment"
+    ]
+    return found
+
+
+async def approve(
+    platform: Platform, asked: dict[str, Any], viewer: Viewer = BEN, *, key: str | None = None
+) -> dict[str, Any]:
+    variables = {
+        "input": {"approvalId": asked["id"], "requestHash": asked["requestHash"]},
+        "key": key or f"approve-{next(_keys)}",
+    }
+    found: dict[str, Any] = (await platform.data(APPROVE, variables, viewer=viewer))[
+        "approveManualPayment"
+    ]
+    return found
+
+
+async def clearing(sub: str, purpose: str = "provider_clearing", ccy: str = "USD") -> int:
+    return (await ledger.balance(AccountKey(purpose, None, sub, ccy))).posted
+
+
+async def numbers() -> dict[str, int]:
+    row = await db.row(
+        "SELECT (SELECT count(*) FROM capture) AS captures, (SELECT count(*) FROM refund) AS refunds,"
+        " (SELECT count(*) FROM inbox_event WHERE provider = 'manual') AS words,"
+        " (SELECT count(*) FROM card_key WHERE state = 'sold') AS sold,"
+        " (SELECT count(*) FROM ledger_journal) AS journals"
+    )
+    assert row is not None
+    return dict(row)
+
+
+NOTHING = {"captures": 0, "refunds": 0, "words": 0, "sold": 0, "journals": 0}
+
+
+async def test_e06_two_people_make_an_order_paid_and_it_is_delivered(platform: Platform) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, access_key, _ = await platform.bought(of)  # the callback never comes
+
+    asked = await propose(platform, order_id)
+    assert await numbers() == NOTHING
+    [waits] = (await platform.data(WAITING, viewer=BEN))["approvals"]["nodes"]
+    done = await approve(platform, waits)
+    await platform.work()
+
+    assert asked["request"] == {
+        "orderId": order_id,
+        "number": (await platform.order(order_id, access_key))["number"],
+        "amount": "19.90",
+        "currency": "USD",
+        "reason": "the provider's portal shows it",
+        "evidence": "statement 7, line 12",
+    }
+    assert done["__typename"] == "OrderHandled", done
+    order = await platform.order(order_id, access_key)
+    assert (order["status"], order["paymentState"]) == ("DELIVERED", "FULLY_CHARGED")
+    assert len(order["goods"]) == 1
+    kinds = [event["kind"] for event in order["timeline"]]
+    assert kinds[-3:] == ["MANUAL", "PAID", "DELIVERED"]
+    # Its money comes from an account of its own, so that reconciliation asks where it is.
+    assert await clearing("manual") == -1_990
+    assert await clearing("sandbox:main") == 0
+    assert (await platform.data(WAITING, viewer=BEN))["approvals"]["nodes"] == []
+    actions = await db.fetch("SELECT action, actor_id FROM audit_log ORDER BY no")
+    assert [(row["action"], row["actor_id"]) for row in actions[:2]] == [
+        ("payment.manual.asked", str(ANN.account_id)),
+        ("payment.manual.approved", str(BEN.account_id)),
+    ]
+
+
+async def test_e06_h29_one_person_alone_pays_nothing(platform: Platform) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, access_key, _ = await platform.bought(of)
+    asked = await propose(platform, order_id)
+
+    refused = await approve(platform, asked, ANN)
+    other = await approve(platform, {**asked, "requestHash": "00" * 32})
+    await platform.work()
+
+    assert (refused["__typename"], refused["code"]) == ("SamePerson", "SAME_PERSON")
+    assert (other["__typename"], other["code"]) == ("ApprovalRefused", "APPROVAL_DIFFERS")
+    assert await numbers() == NOTHING
+    assert (await platform.order(order_id, access_key))["status"] == "AWAITING_PAYMENT"
+
+
+async def test_e06_after_a_day_nobody_approves_it(platform: Platform) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, _, _ = await platform.bought(of)
+    asked = await propose(platform, order_id)
+
+    clock.shift(timedelta(hours=24, minutes=1))
+    try:
+        refused = await approve(platform, asked, operator())
+    finally:
+        clock.shift(timedelta())
+    await platform.work()
+
+    assert refused["code"] == "APPROVAL_CLOSED"
+    assert await numbers() == NOTHING
+
+
+async def test_e06_only_finance_asks_and_approves(platform: Platform) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, _, _ = await platform.bought(of)
+    asked = await propose(platform, order_id)
+    for viewer in (operator(OperatorRole.SUPPORT), operator(OperatorRole.RISK), merchant(of), None):
+        for document, given in (
+            (PROPOSE, {"orderId": order_id, "reason": "r", "evidence": "e"}),
+            (APPROVE, {"approvalId": asked["id"], "requestHash": asked["requestHash"]}),
+        ):
+            answer = await platform.ask(
+                document, {"input": given, "key": f"no-{next(_keys)}"}, viewer=viewer
+            )
+            code = answer["errors"][0]["extensions"]["code"]
+            assert code == ("FORBIDDEN" if viewer else "UNAUTHENTICATED")
+
+    assert await db.value("SELECT count(*) FROM approval") == 1
+    assert await numbers() == NOTHING
+
+
+async def test_e06_asked_and_approved_again_under_the_same_keys_it_is_one(
+    platform: Platform,
+) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, access_key, _ = await platform.bought(of)
+
+    first, again = [await propose(platform, order_id, key="p") for _ in range(2)]
+    done = [await approve(platform, first, key="a") for _ in range(2)]
+    third = await approve(platform, first, CLEO)
+    await platform.work()
+
+    assert first == again
+    assert [one["__typename"] for one in done] == ["OrderHandled", "OrderHandled"]
+    assert third["code"] == "APPROVAL_CLOSED"
+    assert (await platform.order(order_id, access_key))["status"] == "DELIVERED"
+    assert (await numbers())["captures"] == 1
+
+
+async def test_e06_the_real_callback_came_first_nothing_is_left_to_approve(
+    platform: Platform,
+) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, access_key, paid = await platform.bought(of)
+    asked = await propose(platform, order_id)
+    await platform.sandbox.do(paid["id"], "confirm", account="main")
+    await platform.heard(1)
+    await platform.work()
+
+    refused = await approve(platform, asked)
+    late = await propose(platform, order_id, evidence="statement 8")
+    await platform.work()
+
+    assert (refused["code"], refused["status"]) == ("ORDER_STATE_CONFLICT", "DELIVERED")
+    assert late["code"] == "ORDER_STATE_CONFLICT"
+    assert await numbers() == {**NOTHING, "captures": 1, "sold": 1, "journals": 1}
+    assert await clearing("manual") == 0
+    assert len((await platform.order(order_id, access_key))["goods"]) == 1
+
+
+@pytest.mark.parametrize("is_manual_first", [True, False])
+async def test_e06_racing_the_real_callback_one_delivery_and_the_surplus_is_seen(
+    platform: Platform, is_manual_first: bool
+) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, access_key, paid = await platform.bought(of)
+    asked = await propose(platform, order_id)
+
+    async def by_hand() -> None:
+        assert (await approve(platform, asked))["__typename"] == "OrderHandled"
+
+    async def by_provider() -> None:
+        await platform.sandbox.do(paid["id"], "confirm", account="main")
+
+    if is_manual_first:
+        await by_hand()
+        await platform.work()
+        await by_provider()
+    else:
+        await asyncio.gather(by_hand(), by_provider())
+    await platform.heard(2)
+    await settle(platform)
+
+    order = await platform.order(order_id, access_key)
+    assert (order["status"], order["paymentState"]) == ("DELIVERED", "OVERPAID")
+    assert len(order["goods"]) == 1
+    assert await numbers() == {
+        "captures": 2,
+        "refunds": 0,  # perhaps the same money seen twice: nothing goes back by itself
+        "words": 1,
+        "sold": 1,
+        "journals": 2,
+    }
+    kept = [await clearing(sub, "suspense") for sub in ("manual", "sandbox:main")]
+    assert sorted(kept) == [0, 1_990]
+    rows = await db.fetch("SELECT kind, state FROM money_exception")
+    assert [(row["kind"], row["state"]) for row in rows] == [("surplus", "open")]
+
+
+async def test_e06_one_evidence_pays_one_order(platform: Platform) -> None:
+    of = await make.shop(price=PRICE)
+    first, _, _ = await platform.bought(of)
+    second, _, _ = await platform.bought(of)
+    asked = [await propose(platform, order_id) for order_id in (first, second)]
+
+    done = await asyncio.gather(*(approve(platform, one) for one in asked))
+    third = await propose(platform, second)
+    await platform.work()
+
+    assert sorted(one["__typename"] for one in done) == ["EvidenceUsed", "OrderHandled"]
+    assert (third["__typename"], third["code"]) == ("EvidenceUsed", "EVIDENCE_USED")
+    assert (await numbers())["captures"] == 1
+
+
+async def test_e06_an_expired_order_paid_by_hand_is_delivered_while_there_is_stock(
+    platform: Platform,
+) -> None:
+    of = await make.shop(price=PRICE)
+    begun = await platform.start(of)
+    order_id, access_key = begun["order"]["id"], begun["accessKey"]
+    await db.execute(
+        "UPDATE orders SET status = 'expired', expires_at = now() - interval '1 h' WHERE id = $1",
+        uuid_of(order_id),
+    )
+
+    asked = await propose(platform, order_id)
+    await approve(platform, asked)
+    await platform.work()
+
+    order = await platform.order(order_id, access_key)
+    assert order["status"] == "DELIVERED"
+    assert "LATE" in [event["kind"] for event in order["timeline"]]
+
+
+async def test_e06_money_put_in_by_hand_is_not_sent_back_by_a_machine(platform: Platform) -> None:
+    of = await make.shop(price=PRICE, keys=1)
+    order_id, access_key, _ = await platform.bought(of)
+    await approve(platform, await propose(platform, order_id))
+    await platform.work()
+
+    answer = await refund(platform, of, order_id)
+    await settle(platform)
+
+    assert answer["__typename"] == "RefundRequested", answer
+    order = await platform.order(order_id, access_key)
+    assert order["paymentState"] == "FULLY_CHARGED"
+    assert order["timeline"][-1]["kind"] == "REFUND_FAILED"
+    assert await db.value("SELECT state FROM refund") == "failed"
+    assert await db.value("SELECT kind FROM money_exception") == "refund_failed"
+    assert await clearing("manual", "refund_clearing") == 0
+    assert await clearing("manual") == -1_990
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [("reason", " "), ("reason", "x" * 501), ("evidence", ""), ("evidence", "a\u202eb")],
+)
+async def test_e06_without_reason_and_evidence_nothing_is_asked(
+    platform: Platform, field: str, text: str
+) -> None:
+    of = await make.shop(price=PRICE)
+    order_id, _, _ = await platform.bought(of)
+
+    refused = await propose(platform, order_id, **{field: text})
+
+    assert refused["__typename"] == "InvalidInput"
+    assert refused["path"] == ["input", field]
+    assert await db.value("SELECT count(*) FROM approval") == 0
