@@ -346,7 +346,8 @@ async def test_e06_without_reason_and_evidence_nothing_is_asked(
     of = await make.shop(price=PRICE)
     order_id, _, _ = await platform.bought(of)
 
-    refused = await propose(platform, order_id, **{field: text})
+    given: Any = {field: text}
+    refused = await propose(platform, order_id, **given)
 
     assert refused["__typename"] == "InvalidInput"
     assert refused["path"] == ["input", field]
