@@ -99,6 +99,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "reserve_hold": _only("drawn_minor", "state"),
     "money_exception": _only("state", "closed_at", "closed_by"),
     "notification": _ALL,
+    "approval": _only("state", "approved_by", "approved_at"),
+    "good_report": _only("state", "note", "decided_by", "decided_at"),
     # Risk.
     "risk_rule": _MOVE,  # its trigger fixes the terms; LOCK TABLE wants the whole right
     "risk_ruleset": _ADD,

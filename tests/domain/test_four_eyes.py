@@ -13,6 +13,7 @@ import pytest
 from domain.core import clock, db, four_eyes, ids
 from domain.core.errors import NotFound
 from domain.core.four_eyes import Approval, ApprovalClosed, ApprovalDiffers, SamePerson
+from tests.database import as_owner
 
 ANN, BEN, CLEO = (ids.uuid7() for _ in range(3))
 REQUEST = {"amount": "19.90", "reason": "seen at the bank"}
@@ -67,9 +68,10 @@ async def test_h29_the_table_itself_refuses_the_same_person() -> None:
 
     with pytest.raises(asyncpg.CheckViolationError):
         await db.execute(
-            "UPDATE approval SET state = 'approved', approved_by = asked_by, approved_at = now()"
+            "UPDATE approval SET state = 'approved', approved_by = $2, approved_at = now()"
             " WHERE id = $1",
             of.id,
+            ANN,
         )
 
 
@@ -78,9 +80,11 @@ async def test_h29_what_was_asked_never_changes(column: str) -> None:
     of = await asked()
 
     with pytest.raises(asyncpg.RestrictViolationError):
-        await db.execute(f"UPDATE approval SET {column} WHERE id = $1", of.id)
+        await as_owner(f"UPDATE approval SET {column} WHERE id = $1", of.id)
     with pytest.raises(asyncpg.RestrictViolationError):
-        await db.execute("DELETE FROM approval")
+        await as_owner("DELETE FROM approval")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await db.execute(f"UPDATE approval SET {column} WHERE id = $1", of.id)
 
 
 async def test_h29_another_hash_is_not_what_was_asked() -> None:
