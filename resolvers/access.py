@@ -15,6 +15,10 @@ from resolvers.context import Context
 # Who may do what in a merchant; an owner may all of it, an admin of the platform too.
 REFUNDERS = (Role.FINANCE, Role.SUPPORT, OperatorRole.FINANCE, OperatorRole.SUPPORT)
 STOCKERS = (Role.CATALOGUE,)
+MONEY_READERS = (
+    *(Role.FINANCE, Role.READ_ONLY, Role.SUPPORT),
+    *(OperatorRole.FINANCE, OperatorRole.SUPPORT),
+)
 
 
 def require_viewer(context: Context) -> Viewer:
@@ -51,6 +55,21 @@ def require_operator(context: Context, *roles: OperatorRole) -> Viewer:
     if not viewer.may_operate(*roles):
         raise Forbidden()
     return viewer
+
+
+def may_see_money(context: Context, merchant_id: UUID) -> bool:
+    """Whether the viewer may read the merchant's balances, and how a sale was split."""
+    viewer = context.viewer
+    return viewer is not None and (
+        merchant_id in money_of(viewer)
+        or viewer.may_operate(*(one for one in MONEY_READERS if isinstance(one, OperatorRole)))
+    )
+
+
+def money_of(viewer: Viewer) -> list[UUID]:
+    """The merchants whose money the viewer reads as a member."""
+    roles = [role for role in MONEY_READERS if isinstance(role, Role)]
+    return [merchant_id for merchant_id in viewer.roles if viewer.may(merchant_id, *roles)]
 
 
 def may_see(context: Context, merchant_id: UUID) -> bool:

@@ -109,7 +109,7 @@ async def start(info: Asked, input: StartCheckoutInput) -> Begun:
         info.context.once(info),
     )
     return Begun(
-        Seen(OrderView(started.order), is_buyer=True),
+        Seen(OrderView(started.order), is_buyer=True, sees_split=False),
         started.access_key,
         started.quote,
         input.signals,

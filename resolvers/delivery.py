@@ -14,7 +14,7 @@ from domain import checkout, delivery, orders, settlement
 from domain.core import db, ids
 from domain.core.errors import FieldInvalid, NotFound
 from domain.core.money import Money
-from domain.identity import OperatorRole, Role
+from domain.identity import Forbidden, OperatorRole, Role
 from resolvers import access
 from resolvers.context import Asked
 from resolvers.orders import Seen, parts_of
@@ -115,7 +115,13 @@ async def handled(info: Asked, order_id: UUID) -> Handled:
     """The order as whoever has acted sees it."""
     view = await orders.view(order_id, parts_of(info, "order"))
     assert view is not None
-    return Handled(Seen(view, is_buyer=False))
+    return Handled(
+        Seen(
+            view,
+            is_buyer=False,
+            sees_split=access.may_see_money(info.context, view.order.merchant_id),
+        )
+    )
 
 
 DOUBTS = Listing("money.exceptions", datetime, UUID)
@@ -128,11 +134,16 @@ async def doubts(
     after: str | None = None,
     before: str | None = None,
 ) -> Page[Doubt]:
-    """Open exceptions, oldest first: all for operators, their own for members of merchants."""
+    """Open exceptions, oldest first: all for operators, their own for those who read a merchant's money.
+
+    Errors: Forbidden.
+    """
     context = info.context
     viewer = access.require_viewer(context)
     is_operator = viewer.may_operate(OperatorRole.FINANCE, OperatorRole.SUPPORT, OperatorRole.RISK)
-    merchants = None if is_operator else list(viewer.roles)
+    merchants = None if is_operator else access.money_of(viewer)
+    if merchants == []:
+        raise Forbidden()
     window = DOUBTS.window(viewer.account_id, first=first, last=last, after=after, before=before)
     rows = await settlement.exceptions(
         merchants,

@@ -13,7 +13,6 @@ from domain import ledger, orders
 from domain.core import clock, ids
 from domain.core.errors import FieldInvalid, NotFound
 from domain.core.money import Money
-from domain.identity import OperatorRole, Role
 from domain.ledger import AccountKey, Entry
 from domain.orders import OrderView
 from resolvers import access
@@ -22,7 +21,6 @@ from resolvers.orders import Seen
 from resolvers.page import Listing, Page
 from resolvers.scalars import CurrencyCode
 
-READERS = (Role.FINANCE, Role.READ_ONLY, Role.SUPPORT, OperatorRole.FINANCE, OperatorRole.SUPPORT)
 STATEMENT_DAYS_MAX = 366
 
 ORDERS = Listing("merchant.orders", UUID)
@@ -62,7 +60,7 @@ def _merchant(info: Asked, merchant_id: strawberry.ID) -> UUID:
         found = ids.decode(merchant_id, "mer")
     except ids.IdInvalid:
         raise NotFound(path=("merchantId",)) from None
-    access.require_merchant(info.context, found, *READERS)
+    access.require_merchant(info.context, found, *access.MONEY_READERS)
     return found
 
 
@@ -124,5 +122,5 @@ async def of_merchant(
     rows = await orders.of_merchant(
         owner, key[0] if key else None, window.limit + 1, backward=window.is_backward
     )
-    seen = [Seen(OrderView(row), is_buyer=False) for row in rows]
+    seen = [Seen(OrderView(row), is_buyer=False, sees_split=True) for row in rows]
     return window.page(seen, key=lambda one: (one.order.id,))

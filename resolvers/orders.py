@@ -21,6 +21,7 @@ from domain.core.settings import settings
 from domain.orders import OrderView
 from domain.payments import Offer
 from domain.settlement import FundsLeg
+from domain.settlement.rules import buyers_leg
 from resolvers import access, page
 from resolvers.context import Asked
 from resolvers.inputs import MoneyInput
@@ -32,10 +33,11 @@ _PART_OF = {"lines": "lines", "payments": "payments", "timeline": "timeline", "f
 
 @dataclass(slots=True)
 class Seen:
-    """An order as one caller may see it: only its buyer is shown the goods."""
+    """An order as one caller may see it: its buyer is shown the goods, who reads the merchant's money its split."""
 
     view: OrderView
     is_buyer: bool
+    sees_split: bool
     goods: list[catalogue.Good] | None = None  # once revealed
 
     @property
@@ -127,9 +129,11 @@ async def _look_up(
     if not is_buyer and info.context.viewer is None:
         return None
     view = await orders.view(order_id, parts)
-    if view is None or not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
+    if view is None:
         return None
-    return Seen(view, is_buyer)
+    if not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
+        return None
+    return Seen(view, is_buyer, access.may_see_money(info.context, view.order.merchant_id))
 
 
 async def node(info: Asked, order_id: UUID) -> Seen | None:
@@ -185,7 +189,14 @@ async def quote(seen: Parent[Seen], info: Asked) -> fx.Quote | None:
 async def paid(seen: Parent[Seen], info: Asked) -> list[Paid]:
     """The attempts of an order, oldest first."""
     return [
-        Paid(UUID(row[0]), row[1], _offer(row[6], row[2]), Money(row[3], row[4]), row[5], seen)
+        Paid(
+            UUID(row[0]),
+            row[1],
+            _offer(row[6], row[2]),
+            Money(row[3], row[4]),
+            row[5] if seen.is_buyer else None,  # the way to pay is the buyer's
+            seen,
+        )
         for row in await part(info, seen, "payments")
     ]
 
@@ -207,11 +218,16 @@ async def timeline(seen: Parent[Seen], info: Asked) -> list[Happened]:
 
 
 async def funds(seen: Parent[Seen], info: Asked) -> list[FundsLeg]:
-    """Where the money of an order went."""
-    return [
-        FundsLeg(row[0], Money(row[1], row[3]), Money(row[2], row[3]))
-        for row in await part(info, seen, "funds")
-    ]
+    """Where the money of an order went; the seller's parts are one for who may not read the seller's money."""
+    found: dict[tuple[str, str], FundsLeg] = {}
+    for row in await part(info, seen, "funds"):
+        leg, minor, returned_minor, ccy = row[:4]
+        name = leg if seen.sees_split else buyers_leg(leg)
+        amount, returned = Money(minor, ccy), Money(returned_minor, ccy)
+        if (before := found.get((name, ccy))) is not None:
+            amount, returned = before.amount + amount, before.returned + returned
+        found[name, ccy] = FundsLeg(name, amount, returned)
+    return list(found.values())
 
 
 async def goods(seen: Parent[Seen], info: Asked) -> list[catalogue.Good]:
@@ -252,7 +268,7 @@ async def watch(
     seen = await _look_up(info, order_id, access_key, parts)
     if seen is None:
         raise NotFound(path=("orderId",))
-    subject, is_buyer = seen.order.id, seen.is_buyer
+    subject, is_buyer, sees_split = seen.order.id, seen.is_buyer, seen.sees_split
     last = int(page.read(after, _scope(subject), int)[0]) if after else 0
     async with live.hub().listen(subject, after=last) as listener:
         while True:
@@ -264,16 +280,16 @@ async def watch(
                 yield Gap(_cursor(subject, event.sequence - 1))
             last = event.sequence
             if seen is None or seen.order.event_seq < last:
-                seen = await _read(subject, parts, is_buyer=is_buyer)
+                seen = Seen(await _read(subject, parts), is_buyer, sees_split)
             yield Happened(subject, last, event.kind, _time(event), seen)
             if not listener.has_more:
                 seen = None  # nothing of an order stays in memory while nothing happens to it
 
 
-async def _read(order_id: UUID, parts: frozenset[str], *, is_buyer: bool) -> Seen:
+async def _read(order_id: UUID, parts: frozenset[str]) -> OrderView:
     view = await read_together(order_id, parts)
     assert view is not None
-    return Seen(view, is_buyer)
+    return view
 
 
 def _time(event: Event) -> datetime:
@@ -341,4 +357,4 @@ async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:
     )
     view = await orders.view(seen.order.id, parts_of(info, "order"))
     assert view is not None
-    return Refunded(Seen(view, is_buyer=False), refunds)
+    return Refunded(Seen(view, is_buyer=False, sees_split=True), refunds)

@@ -94,7 +94,7 @@ async def pay(info: Asked, input: PayInput) -> Paid:
         payments.route(attempt.method, attempt.ccy),
         attempt.requested,
         attempt.action_json,
-        Seen(OrderView(paying.order), is_buyer=True),
+        Seen(OrderView(paying.order), is_buyer=True, sees_split=False),
     )
 
 

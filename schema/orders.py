@@ -90,7 +90,8 @@ class FundsFlowLeg:
     """The legs of an order add up to what was captured."""
 
     leg: str = field(
-        description="tax, commission, affiliate, debt, reserve, withholding, merchant or surplus."
+        description="tax, commission, affiliate, debt, reserve, withholding, merchant or surplus; "
+        "a buyer sees tax, merchant and surplus."
     )
     amount: Money = field(description="This part.")
     returned: Money = field(description="How much of it went back to the buyer.")
@@ -161,7 +162,8 @@ class Order(Node):
         description="Everything that happened.", resolver=resolve.timeline
     )
     funds_flow: list[FundsFlowLeg] = field(
-        description="Where the money went.", resolver=resolve.funds
+        description="Where the money went; its buyer is told the seller's parts as one, `merchant`.",
+        resolver=resolve.funds,
     )
     goods: list[DeliveredGood] = field(
         description="The goods once delivered; always empty for anyone but the buyer.",

@@ -160,7 +160,8 @@ class Payment(Node):
     method: PaymentMethod = derived(_offered, description="How it is paid.")
     amount: Money = field(description="What was asked of the buyer.")
     next_action: NextAction | None = derived(
-        next_action, description="What the buyer does next; null when nothing is left to do."
+        next_action,
+        description="What the buyer does next; null when nothing is left to do, and for everyone else.",
     )
     order: Annotated["Order", strawberry.lazy("schema.orders")] = derived(
         lambda paid: paid.seen, description="The order it pays."

@@ -30,6 +30,11 @@ class Leg(StrEnum):
     SURPLUS = "surplus"
 
 
+def buyers_leg(leg: str) -> str:
+    """What a buyer is told a leg is: how the seller's side divides its part is the seller's own affair."""
+    return leg if leg in (Leg.TAX, Leg.SURPLUS) else Leg.MERCHANT.value
+
+
 class RefundExceedsCaptured(DomainError):
     """More was asked back than was captured and not yet returned; `refundable` is what is left."""
 
