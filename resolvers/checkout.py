@@ -14,7 +14,8 @@ from domain.core.errors import DomainError, FieldInvalid, InputInvalid
 from domain.orders import LINES_MAX, OrderView
 from resolvers import payments, visitors
 from resolvers.context import Asked
-from resolvers.orders import Seen
+from resolvers.inputs import MoneyInput
+from resolvers.orders import Paid, Seen
 from resolvers.payments import Offered
 from resolvers.scalars import CountryCode, CurrencyCode, LanguageCode
 from resolvers.visitors import SignalsInput
@@ -115,6 +116,48 @@ async def start(info: Asked, input: StartCheckoutInput) -> Begun:
         input.signals,
         checkout.locked_until(started.quote, started.order),
     )
+
+
+@strawberry.input(description="Buy again with a saved method: one call, no page to open.")
+class BuyAgainInput:
+    """Contact, country and shop are those of the earlier order; prices are today's."""
+
+    order_id: strawberry.ID = strawberry.field(description="An order that shows the method.")
+    access_key: str = strawberry.field(description="The order's key.")
+    saved_method_id: strawberry.ID = strawberry.field(description="One of its `savedMethods`.")
+    lines: list[CheckoutLineInput] | None = strawberry.field(
+        default=None, description="What to buy; the same as then when omitted."
+    )
+    coupon: str | None = strawberry.field(default=None, description="A coupon code.")
+    currency: CurrencyCode | None = strawberry.field(
+        default=None, description="What the buyer pays in; the earlier order's when omitted."
+    )
+    expected_total: MoneyInput | None = strawberry.field(
+        default=None,
+        description="The total the buyer agreed to; PRICE_CHANGED and no order when it is another one.",
+    )
+    signals: SignalsInput | None = strawberry.field(
+        default=None, description="Hints for ranking and risk, never authority."
+    )
+
+
+async def buy_again(info: Asked, input: BuyAgainInput) -> Paid:
+    """Place a new order and charge it by a saved method."""
+    expected = input.expected_total
+    bought = await checkout.buy_again(
+        checkout.Wish(
+            order_id=ids.decode(input.order_id, "ord"),
+            access_key=input.access_key,
+            saved_id=ids.decode(input.saved_method_id, "svm"),
+            lines=None if input.lines is None else _lines(input.lines),
+            coupon=input.coupon or None,
+            currency=input.currency,
+            expected=expected.parse("input", "expectedTotal") if expected else None,
+        ),
+        visitors.of(info, input.signals),
+        info.context.once(info),
+    )
+    return payments.paid(bought.paying, bought.access_key)
 
 
 def methods(begun: Parent[Begun], info: Asked) -> list[Offered]:

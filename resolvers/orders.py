@@ -56,6 +56,7 @@ class Paid:
     amount: Money
     action: dict[str, Any] | None
     seen: Seen
+    access_key: str | None = None  # of an order that this very call placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ async def paid(seen: Parent[Seen], info: Asked) -> list[Paid]:
         Paid(
             UUID(row[0]),
             row[1],
-            _offer(row[6], row[2]),
+            offer_of(row[6], row[2]),
             Money(row[3], row[4]),
             row[5] if seen.is_buyer else None,  # the way to pay is the buyer's
             seen,
@@ -201,11 +202,18 @@ async def paid(seen: Parent[Seen], info: Asked) -> list[Paid]:
     ]
 
 
-def _offer(provider: str, code: str) -> Offer:
+async def saved(seen: Parent[Seen], info: Asked) -> list[payments.SavedMethod]:
+    """What the buyer can pay by at once; nobody else is shown it."""
+    if not seen.is_buyer:
+        return []
+    return await info.context.load(checkout.saved_methods, seen.order.id)
+
+
+def offer_of(provider: str, code: str) -> Offer:
+    """The method something was paid or saved by, also when its provider was uninstalled since."""
     for offer in payments.offers():
         if offer.provider == provider and offer.method.code == code:
             return offer
-    # The provider was uninstalled since: what was paid stays readable.
     return payments.retired(provider, code)
 
 

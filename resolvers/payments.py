@@ -66,7 +66,11 @@ class PayInput:
     method: str = strawberry.field(description="Code of a payment method.")
     saved_method_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="A saved method of the signed-in buyer; not offered by the installed providers yet.",
+        description="One of the order's `savedMethods`, charged at once without the buyer.",
+    )
+    save_method: bool = strawberry.field(
+        default=False,
+        description="Save what is paid by, once it is paid; where the method's `canSave` says so.",
     )
     return_url: str | None = strawberry.field(
         default=None,
@@ -86,7 +90,14 @@ async def pay(info: Asked, input: PayInput) -> Paid:
         info.context.once(info),
         access_key=input.access_key,
         return_url=_return_url(input.return_url),
+        saves=input.save_method,
+        saved_id=ids.decode(input.saved_method_id, "svm") if input.saved_method_id else None,
     )
+    return paid(paying)
+
+
+def paid(paying: checkout.Paying, access_key: str | None = None) -> Paid:
+    """The attempt under way, for the buyer who started it."""
     attempt = paying.attempt
     return Paid(
         attempt.id,
@@ -95,7 +106,35 @@ async def pay(info: Asked, input: PayInput) -> Paid:
         attempt.requested,
         attempt.action_json,
         Seen(OrderView(paying.order), is_buyer=True, sees_split=False),
+        access_key,
     )
+
+
+@strawberry.input(description="Have a saved method forgotten.")
+class ForgetMethodInput:
+    """By the buyer of any order of its chain."""
+
+    order_id: strawberry.ID = strawberry.field(description="An order that shows the method.")
+    access_key: str = strawberry.field(description="The order's key.")
+    saved_method_id: strawberry.ID = strawberry.field(description="The method.")
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A method that is charged no more."""
+
+    seen: Seen
+    saved_id: str
+
+
+async def forget(info: Asked, input: ForgetMethodInput) -> Forgotten:
+    """Forget a saved method here at once, and at its provider as soon as it answers."""
+    order = await checkout.forget_method(
+        ids.decode(input.order_id, "ord"),
+        ids.decode(input.saved_method_id, "svm"),
+        access_key=input.access_key,
+    )
+    return Forgotten(Seen(OrderView(order), is_buyer=True, sees_split=False), input.saved_method_id)
 
 
 def _return_url(url: str | None) -> str | None:

@@ -9,8 +9,9 @@ from domain import catalogue, checkout, fx
 from domain.core import money
 from domain.payments import UnknownMethod
 from resolvers import checkout as resolve
-from resolvers import payments as pay
+from resolvers import payments as resolve_payments
 from resolvers.checkout import Begun
+from resolvers.payments import Forgotten
 from schema.field import Who, derived, field, mutation_field, object_type
 from schema.markets import FxQuote
 from schema.orders import Order, OrderStateConflict
@@ -122,13 +123,32 @@ PayResult = Annotated[
     | OrderStateConflict
     | OutOfStock
     | HoldLimit
+    | PriceChanged
+    | CouponInvalid
     | UnsupportedCurrency
+    | RateUnavailable
     | PaymentMethodUnavailable
     | RiskDeclined
     | NotFound
     | InvalidInput
     | Unavailable,
     strawberry.union("PayResult", description="An attempt under way, or why not."),
+]
+
+
+@object_type(description="A saved method that is charged no more.", rows=(Forgotten,))
+class MethodForgotten:
+    """The provider deletes its token as soon as it answers."""
+
+    saved_method_id: strawberry.ID = derived(
+        lambda one: one.saved_id, description="The method that is gone."
+    )
+    order: Order = derived(lambda one: one.seen, description="The order.")
+
+
+ForgetMethodResult = Annotated[
+    MethodForgotten | NotFound | InvalidInput | Unavailable,
+    strawberry.union("ForgetMethodResult", description="A forgotten method, or why not."),
 ]
 
 
@@ -145,10 +165,25 @@ class CheckoutMutation:
         args={"input": "The cart and who buys."},
     )
     pay: PayResult = mutation_field(
-        pay.pay,
+        resolve_payments.pay,
         who=Who.ANYONE,
         idempotent=True,
         description="Pay an order by a method; goods are held with the attempt. Problems: "
         "PAYMENT_DECLINED, QUOTE_EXPIRED, ORDER_STATE_CONFLICT, OUT_OF_STOCK, RISK_DECLINED, NOT_FOUND.",
         args={"input": "The order, its access key and the method."},
+    )
+    buy_again: PayResult = mutation_field(
+        resolve.buy_again,
+        who=Who.ANYONE,
+        idempotent=True,
+        description="Buy again at today's prices with a saved method: order and payment in one call. Problems: "
+        "those of `startCheckout` and `pay`; PRICE_CHANGED for another total than expected.",
+        args={"input": "The earlier order, its key, the method, and what to buy."},
+    )
+    forget_method: ForgetMethodResult = mutation_field(
+        resolve_payments.forget,
+        who=Who.ANYONE,
+        description="Have a saved method forgotten, here at once and at its provider; again is the same. "
+        "Problems: NOT_FOUND.",
+        args={"input": "An order that shows the method, its key, and the method."},
     )

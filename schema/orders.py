@@ -29,7 +29,7 @@ from schema.field import (
 from schema.markets import FxQuote
 from schema.money import Money
 from schema.node import Node, register
-from schema.payments import Payment
+from schema.payments import Payment, SavedMethod
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
 from schema.scalars import CurrencyCode
 
@@ -157,6 +157,10 @@ class Order(Node):
     lines: list[OrderLine] = field(description="What was bought.", resolver=resolve.lines)
     payments: list[Payment] = field(
         description="Every attempt, oldest first.", resolver=resolve.paid
+    )
+    saved_methods: list[SavedMethod] = field(
+        description="What its buyer can pay by at once, the newest first; always empty for anyone else.",
+        resolver=resolve.saved,
     )
     timeline: list[OrderEvent] = field(
         description="Everything that happened.", resolver=resolve.timeline

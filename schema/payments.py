@@ -9,8 +9,9 @@ import strawberry
 import i18n
 from domain.core import ids
 from domain.core.money import Money as CoreMoney
+from domain.payments import SavedMethod as SavedRow
 from resolvers.context import Asked
-from resolvers.orders import Paid
+from resolvers.orders import Paid, offer_of
 from resolvers.payments import Offered
 from schema.field import derived, field, object_type
 from schema.money import Money
@@ -69,6 +70,28 @@ class PaymentMethod:
         "LOWEST_COST, WORLDWIDE.",
     )
     surcharge: Money | None = field(description="What the buyer pays on top; null when nothing.")
+    can_save: bool = derived(
+        lambda one: one.method.can_save, description="Whether `pay(saveMethod:)` can save it."
+    )
+
+
+def _saved_with(saved: SavedRow) -> Offered:
+    return Offered(offer_of(saved.provider, saved.method).method)
+
+
+@object_type(
+    description="What a buyer paid by and can pay by again at once. Never card data.",
+    rows=(SavedRow,),
+)
+class SavedMethod:
+    """Owned by the order it was saved with and those bought again from it."""
+
+    id: strawberry.ID = derived(
+        lambda saved: ids.encode("svm", saved.id), description="Opaque id, `svm_…`."
+    )
+    label: str = field(description='The provider\'s words for it, e.g. "Sandbox ····4242".')
+    method: PaymentMethod = derived(_saved_with, description="The method it was saved with.")
+    saved_at: datetime = derived(lambda saved: saved.created_at, description="When it was saved.")
 
 
 @strawberry.type(description="Send the buyer's browser to `url`.")
@@ -165,4 +188,7 @@ class Payment(Node):
     )
     order: Annotated["Order", strawberry.lazy("schema.orders")] = derived(
         lambda paid: paid.seen, description="The order it pays."
+    )
+    access_key: str | None = field(
+        description="Opens the order for its buyer; only in the answer of `buyAgain`, which placed it, else null."
     )

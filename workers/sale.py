@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from domain import checkout
+from domain import checkout, payments
 from domain.checkout import StillPending
 from domain.core import bell
 from domain.orders import LANES
@@ -13,6 +13,7 @@ from workers.registry import Later, loops, tasks
 
 LOOK_EVERY_S = 1.0
 CHECK_EVERY_S = 1.0
+FORGET_AGAIN_S = 60.0
 
 
 def _lane(lane: int) -> Loop:
@@ -42,6 +43,12 @@ async def send_refund(refund_id: UUID) -> None:
         raise Later(pending.in_s) from None
 
 
+async def forget_method(saved_id: UUID) -> None:
+    """Have a provider delete what its buyer wants forgotten. Errors: Later."""
+    if not await payments.forget_method(saved_id):
+        raise Later(FORGET_AGAIN_S)
+
+
 def load() -> None:
     """Register the loops and tasks of the settlement queue."""
     loops["settlement"] += [_lane(lane) for lane in range(LANES)]
@@ -49,4 +56,5 @@ def load() -> None:
     tasks["refund.send"] = send_refund
     tasks["refund.word"] = checkout.recheck
     tasks["refund.surplus"] = checkout.return_surplus
+    tasks["method.forget"] = forget_method
     tasks["refund.partial"] = checkout.return_partial

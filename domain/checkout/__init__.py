@@ -1,5 +1,6 @@
 """Checkout: the only place that sells. Cart → order → attempt → fulfilment in sets → refunds."""
 
+from domain.checkout.again import Bought, Wish, buy_again
 from domain.checkout.charging import QuoteExpired
 from domain.checkout.closing import cancel, expire_due
 from domain.checkout.fulfil import SET_MAX, fulfil
@@ -20,11 +21,14 @@ from domain.checkout.refunds import (
     return_surplus,
     send,
 )
+from domain.checkout.saving import forget as forget_method
+from domain.checkout.saving import saved_methods
 from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
 from domain.checkout.waiting import clear, decline, decline_overdue, restock
 
 __all__ = [
     "SET_MAX",
+    "Bought",
     "Cart",
     "Paying",
     "PaymentDeclined",
@@ -33,13 +37,16 @@ __all__ = [
     "Started",
     "StillPending",
     "Visitor",
+    "Wish",
     "approve_manual",
+    "buy_again",
     "cancel",
     "check_due",
     "clear",
     "decline",
     "decline_overdue",
     "expire_due",
+    "forget_method",
     "fulfil",
     "hear",
     "locked_until",
@@ -50,6 +57,7 @@ __all__ = [
     "restock",
     "return_partial",
     "return_surplus",
+    "saved_methods",
     "send",
     "start",
 ]

@@ -11,6 +11,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from domain import catalogue, fx, orders, payments
+from domain.checkout import saving
 from domain.checkout.rules import CLOSED_FOR_PAY
 from domain.checkout.starting import ORDER_TTL, Visitor
 from domain.core import clock, db, ids, vault
@@ -43,12 +44,16 @@ class QuoteExpired(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """An order about to be charged: by which offer, for whom, under which key; `is_held` when risk wants a look."""
+    """An order about to be charged: by which offer, for whom, under which key; `is_held` when risk wants a look.
+
+    `by` is what the attempt has to do with saved methods.
+    """
 
     view: OrderView
     offer: Offer
     visitor: Visitor
     once: Once
+    by: saving.Means = saving.PLAIN
     is_held: bool = False
     attempt_id: UUID = field(default_factory=payments.new_id)
 
@@ -122,6 +127,7 @@ async def _open_fresh(charges: Sequence[Charge]) -> dict[UUID, Attempt]:
     except payments.AttemptLive as live:
         status = held[live.facts["order_id"]].status
         raise OrderStateConflict(status=status.upper()) from None
+    await saving.note([(one.attempt_id, one.by) for one in charges])
     await orders.tell_many([_started(one, held[one.order_id]) for one in charges])
     await _reserve(charges, HOLD_WHILE_ASKING)
     return attempts

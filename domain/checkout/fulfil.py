@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from domain import catalogue, fx, orders, payments, settlement
-from domain.checkout import rules
+from domain.checkout import rules, saving
 from domain.checkout.sale import CONFLICTED, Sale
 from domain.core import clock, db, events, promises, trace
 from domain.core.errors import Unavailable
@@ -69,6 +69,7 @@ async def _fulfil_set(lane: int, limit: int, claimed: list[Word | Capture]) -> i
         bookings = _decide(sales)
         await settlement.book(bookings, lane=lane)
         await _write(sales, strays)
+        await saving.keep(words)
     return len(words) + len(due)
 
 

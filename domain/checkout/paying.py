@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from domain import catalogue, fx, orders, payments, risk
+from domain.checkout import saving
 from domain.checkout.charging import (
     CHECK_SOON,
     Answered,
@@ -68,11 +69,14 @@ async def pay(
     *,
     access_key: str,
     return_url: str | None = None,
+    saves: bool = False,
+    saved_id: UUID | None = None,
 ) -> Paying:
     """Charge the order by `method`: risk → attempt and goods committed → provider called.
 
-    A second call for the same method returns the attempt under way; another method first voids it. Idempotent by
-    `once`. Errors: NotFound, OrderStateConflict, QuoteExpired, OutOfStock, HoldLimit, RiskDeclined, PaymentDeclined,
+    A second call for the same method returns the attempt under way; another method first voids it. `saves` has the
+    method saved with a capture, `saved_id` charges a saved one without the buyer. Idempotent by `once`. Errors:
+    NotFound, OrderStateConflict, QuoteExpired, OutOfStock, HoldLimit, RiskDeclined, PaymentDeclined, FieldInvalid,
     UnsupportedCurrency, payments.UnknownMethod, once.KeyReused, once.InProgress.
     """
     view = await _look(order_id)
@@ -85,7 +89,8 @@ async def pay(
         earlier = await once.find()
         if earlier is not None:
             return _outcome(order, await _find(UUID(earlier["attempt_id"])))
-    running = await _switch(order, offer, view.live_attempt_id)
+    by = await saving.means(order, offer, saves=saves, saved_id=saved_id)
+    running = await _switch(order, offer, by, view.live_attempt_id)
     if running is not None:
         return await _again(order, running, once)
     check_payable(order)
@@ -93,11 +98,11 @@ async def pay(
     if decision.standing is risk.Outcome.DECLINE:
         raise RiskDeclined(reasons=list(decision.reasons))
     is_held = decision.standing is risk.Outcome.HOLD
-    charge = Charge(view, offer, visitor, once, is_held=is_held)
+    charge = Charge(view, offer, visitor, once, by, is_held=is_held)
     attempt = await open_charge(charge)
     if once.is_replay:
         return _outcome(order, attempt)
-    said = await _charge(attempt, order, return_url)
+    said = await _charge(attempt, order, by, return_url)
     return await _record(charge, attempt, said)
 
 
@@ -124,8 +129,10 @@ async def _find(attempt_id: UUID) -> Attempt:
     return found
 
 
-async def _switch(order: Order, offer: Offer, live_id: UUID | None) -> Attempt | None:
-    """The live attempt when it is for the same method; one for another method is voided first.
+async def _switch(
+    order: Order, offer: Offer, by: saving.Means, live_id: UUID | None
+) -> Attempt | None:
+    """The live attempt when it is for the same; one for another method is voided first.
 
     Errors: OrderStateConflict while the live attempt may already have taken money.
     """
@@ -133,7 +140,7 @@ async def _switch(order: Order, offer: Offer, live_id: UUID | None) -> Attempt |
     if live is None or live.state not in LIVE:
         return None
     is_waiting = live.state == ChargeState.REQUIRES_ACTION
-    if is_waiting and live.method == offer.method.code:
+    if is_waiting and live.method == offer.method.code and await saving.is_same(live.id, by):
         return live
     if not is_waiting:
         raise OrderStateConflict(status=order.status.upper(), payment=live.state.upper())
@@ -183,7 +190,9 @@ def _subject(order: Order, offer: Offer, visitor: Visitor) -> risk.Subject:
     )
 
 
-async def _charge(attempt: Attempt, order: Order, return_url: str | None) -> ChargeAnswer:
+async def _charge(
+    attempt: Attempt, order: Order, by: saving.Means, return_url: str | None
+) -> ChargeAnswer:
     base = settings().public_url
     order_id = ids.encode("ord", order.id)
     request = ChargeRequest(
@@ -196,6 +205,8 @@ async def _charge(attempt: Attempt, order: Order, return_url: str | None) -> Cha
         notify_url=f"{base}/hooks/{attempt.provider}/{attempt.provider_account}",
         expires_at=order.expires_at,
         locale=order.locale,
+        save=by.saves,
+        token=by.token,
     )
     return await _bounded(attempt.provider, providers[attempt.provider].charge(request))
 

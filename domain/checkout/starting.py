@@ -42,7 +42,10 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Cart:
-    """What a buyer asks for: shop handle, (variant, quantity) pairs, contact, market, coupon."""
+    """What a buyer asks for: shop handle, (variant, quantity) pairs, contact, market, coupon.
+
+    `expected` is the total the buyer agreed to, when it has to be that one.
+    """
 
     shop: str
     lines: Sequence[tuple[UUID, int]]
@@ -50,6 +53,7 @@ class Cart:
     locale: str
     market: geo.Market
     coupon: str | None = None
+    expected: Money | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,8 @@ class _Choice:
 async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
     """Price the cart, lock the rate and place the order; nothing is reserved and nobody is charged.
 
-    Idempotent by `once`. Errors: InputInvalid, OutOfStock, CouponInvalid, UnsupportedCurrency, fx.RateUnavailable,
-    NotFound (shop), once.KeyReused, once.InProgress.
+    Idempotent by `once`. Errors: InputInvalid, OutOfStock, CouponInvalid, PriceChanged, UnsupportedCurrency,
+    fx.RateUnavailable, NotFound (shop), once.KeyReused, once.InProgress.
     """
     email = identity.normalise_email(cart.email, path=("input", "contact", "email"))
     try:
@@ -108,6 +112,8 @@ async def _place_set(choices: Sequence[_Choice]) -> list[Started | UUID]:
         # In the order of their coupons: sets that share two of them never wait for each other in a circle.
         for one in sorted(fresh, key=_coupon):
             priced, quotes[one.order_id] = await _price(one.found)
+            if one.cart.expected not in (None, priced.total):
+                raise catalogue.PriceChanged(path=("input", "expectedTotal"))
             await _redeem(one)
             placements.append(_placement(one, priced, quotes[one.order_id]))
         placed = await orders.place(placements) if placements else {}

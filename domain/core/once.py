@@ -93,6 +93,18 @@ class Once:
         # Only now: what a refused call said must never be kept for a later one that takes the key.
         self.is_claimed = True
 
+    def step(self, name: str) -> Once:
+        """The key of one step of a call that makes several things, each found again by itself."""
+        return Once(f"{self.scope}/{name}", self.key, self.request_hash)
+
+    def goes_on(self) -> None:
+        """This call went on where an earlier one under its key had stopped: what it answers is new, and kept."""
+        self.is_replay, self.is_claimed, self.response = False, True, None
+
+    def stays_open(self) -> None:
+        """This call has stopped half-way: nothing of its answer is kept, the next one under its key goes on."""
+        self.is_replay, self.is_claimed, self.response = False, False, None
+
     async def finish(self) -> None:
         """End the lease of a call that spanned several transactions."""
         await finish_many([self])

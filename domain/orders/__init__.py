@@ -27,6 +27,7 @@ from domain.orders.queries import (
     view,
     views,
 )
+from domain.orders.roots import descend, root_of, roots
 from domain.orders.rules import (
     LANES,
     LINES_MAX,
@@ -52,6 +53,7 @@ __all__ = [
     "Placement",
     "came_late",
     "change_many",
+    "descend",
     "due_to_expire",
     "happened",
     "held_since",
@@ -66,6 +68,8 @@ __all__ = [
     "of_merchant",
     "place",
     "returned",
+    "root_of",
+    "roots",
     "tell",
     "tell_many",
     "view",

@@ -13,6 +13,7 @@ from domain.core.money import Money
 from domain.core.together import Together
 from domain.payments.models import Attempt, Word
 from domain.payments.ports import ChargeAnswer, ChargeState, Fact, providers
+from domain.payments.saved import seal_word
 
 ATTEMPT_PREFIX = "pay"
 REFUND_PREFIX = "ref"
@@ -73,7 +74,7 @@ async def _put_set(proved: Sequence[_Proved]) -> list[int]:
         [fact.event_id for _, fact in pairs],
         [_reference(fact) for _, fact in pairs],
         [one.body_hash for one, _ in pairs],
-        [_facts_json(fact) for _, fact in pairs],
+        [_facts_json(one.provider, one.account, fact) for one, fact in pairs],
     )
     if rows:
         lanes = {str(row["lane"]) for row in rows}
@@ -102,8 +103,13 @@ def _reference(fact: Fact) -> UUID | None:
         return None
 
 
-def _facts_json(fact: Fact) -> dict[str, object]:
+def _facts_json(provider: str, account: str, fact: Fact) -> dict[str, object]:
+    attempt_id = _reference(fact) if fact.saved and fact.subject != "refund" else None
+    saved: dict[str, str] = {}
+    if fact.saved is not None and attempt_id is not None:
+        saved = seal_word(provider, account, attempt_id, fact.saved)
     return {
+        **saved,
         "subject": fact.subject,
         "reference": fact.reference,
         "provider_ref": fact.provider_ref,
@@ -151,6 +157,8 @@ def _word(row: db.Record) -> Word:
             facts["state"],
             Money(facts["minor"], facts["ccy"]),
             datetime.fromisoformat(facts["at"]),
+            facts.get("token"),
+            facts.get("label", ""),
         )
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise WordUnreadable(row["no"]) from error
@@ -190,5 +198,6 @@ async def put_answer(attempt: Attempt, said: ChargeAnswer) -> None:
         state=said.state,
         amount=amount,
         occurred_at=clock.now(),
+        saved=said.saved,
     )
     await put(attempt.provider, attempt.provider_account, [fact], body=fact.event_id.encode())

@@ -45,7 +45,10 @@ ATTEMPT_COLUMNS = (
 
 
 class Word(NamedTuple):
-    """One statement of a provider waiting in the inbox; `order_id` when it speaks of an attempt of ours."""
+    """One statement of a provider waiting in the inbox; `order_id` when it speaks of an attempt of ours.
+
+    `sealed` is a saved method's token as it stands in the inbox, `label` the words for its buyer.
+    """
 
     no: int
     provider: str
@@ -57,6 +60,8 @@ class Word(NamedTuple):
     state: str
     amount: Money
     occurred_at: datetime
+    sealed: str | None = None
+    label: str = ""
 
 
 def sub_of(provider: str, account: str) -> str:

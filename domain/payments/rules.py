@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -76,3 +77,34 @@ def _taken(held: AttemptFacts, said: str, amount: Money) -> Judgement:
     if amount.minor == asked or is_part or held.kind in PUSH:
         return Judgement(Verdict.CAPTURE, "captured", fresh)
     return Judgement(Verdict.CONFLICT, "captured", fresh)
+
+
+_CARD = re.compile(r"[0-9](?:[ -]?[0-9]){12,18}", re.ASCII)
+_DIGIT = re.compile(r"[0-9]")
+LABEL_MAX = 64
+DIGITS_SHOWN = 4
+
+
+def is_card_number(text: str) -> bool:
+    """Whether `text` could be the number of a payment card: 13 to 19 digits that pass Luhn's check (ISO/IEC 7812)."""
+    if not _CARD.fullmatch(text.strip()):
+        return False
+    total = 0
+    for place, char in enumerate(reversed(_DIGIT.findall(text))):
+        digit = int(char) * (1 + place % 2)
+        total += digit - 9 if digit > 9 else digit
+    return total % 10 == 0
+
+
+def label(text: str) -> str:
+    """A provider's words for a saved method, at most 64 characters, with no digits but the last four."""
+    shown = "".join(char for char in text if char.isprintable())
+    hidden = len(_digits(shown)) - DIGITS_SHOWN
+    if hidden > 0:
+        kept = iter(range(len(_digits(shown))))
+        shown = "".join("·" if char.isdigit() and next(kept) < hidden else char for char in shown)
+    return shown[-LABEL_MAX:]
+
+
+def _digits(text: str) -> list[str]:
+    return [char for char in text if char.isdigit()]

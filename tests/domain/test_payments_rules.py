@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from domain.core.money import Money
 from domain.payments.ports import ChargeState, MethodKind
-from domain.payments.rules import LIVE, AttemptFacts, Verdict, judge
+from domain.payments.rules import (
+    LIVE,
+    AttemptFacts,
+    Verdict,
+    is_card_number,
+    judge,
+    label,
+)
 
 ASKED = Money(1990, "USD")
 
@@ -95,3 +102,35 @@ def test_l14_no_word_that_takes_nothing_ever_books_money() -> None:
     quiet = [one for one in ChargeState if "captured" not in one]
     for state, said in itertools.product(states, quiet):
         assert judge(facts(state), said, ASKED).amount is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_card"),
+    [
+        ("4242424242424242", True),
+        ("4242 4242 4242 4242", True),
+        ("378282246310005", True),
+        ("4242424242424241", False),
+        ("424242424242", False),
+        ("tok_4242424242424242", False),
+        ("4242424242424242x", False),
+        ("", False),
+    ],
+)
+def test_h40_a_token_that_could_be_a_card_number_is_known(text: str, is_card: bool) -> None:
+    assert is_card_number(text) is is_card
+
+
+@given(st.text(max_size=200))
+def test_h40_a_label_shows_four_digits_at_most(text: str) -> None:
+    shown = label(text)
+
+    assert len(shown) <= 64
+    assert sum(char.isdigit() for char in shown) <= 4
+    assert shown.isprintable()
+
+
+def test_a_label_keeps_the_words_and_the_last_four_digits() -> None:
+    assert label("Sandbox ····4242") == "Sandbox ····4242"
+    assert label("Visa 4242 4242 4242 1234") == "Visa ···· ···· ···· 1234"
+    assert label("") == ""
