@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from domain import ledger
-from domain.core import clock, db
+from domain.core import clock, db, ids
 from domain.core.ids import uuid7
 from domain.core.money import Money
 from domain.ledger import AccountKey, Transfer
@@ -20,15 +20,22 @@ ITEMS_MAX = 50_000
 
 
 async def open_exception(
-    kind: str, *, capture: Capture | None = None, facts: Mapping[str, Any] | None = None
+    kind: str,
+    *,
+    capture: Capture | None = None,
+    merchant_id: UUID | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a doubtful money fact visible to a person, once per kind, capture and facts. Inside a transaction."""
+    """Make a doubtful money fact visible to a person, once per kind, capture and facts.
+
+    Joins the caller's transaction.
+    """
     await db.execute(
         "INSERT INTO money_exception (id, kind, merchant_id, order_id, capture_id, amount_minor, ccy, facts_json)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         uuid7(),
         kind,
-        capture.merchant_id if capture else None,
+        capture.merchant_id if capture else merchant_id,
         capture.order_id if capture else None,
         capture.id if capture else None,
         capture.amount_minor if capture else None,
@@ -41,16 +48,37 @@ async def release_due() -> int:
     """T+1 and later: move what became available today, one journal per merchant and currency; items moved.
 
     Items are claimed by conditional UPDATE in the transaction that posts them, so each moves exactly once and a
-    late item joins the next run. Errors: ledger.InsufficientFunds when pending is below the sum: never adjusted.
+    late item joins the next run. Errors: ledger.InsufficientFunds when a merchant's pending is below the sum: never
+    adjusted but shown to a person, and only after all others have been paid.
     """
     groups = await db.fetch(
         "SELECT merchant_id, ccy FROM settlement_item WHERE released_run_id IS NULL AND available_on <= $1"
         " GROUP BY merchant_id, ccy ORDER BY merchant_id, ccy",
         clock.now().date(),
     )
-    moved = 0
+    return await _each(groups, _release, "release")
+
+
+async def _each(
+    groups: Sequence[db.Record], release: Callable[[UUID, str], Awaitable[int]], what: str
+) -> int:
+    """Release for one merchant and currency after the other; who cannot be paid holds up nobody."""
+    moved, failed = 0, None
     for group in groups:
-        moved += await _release(group["merchant_id"], group["ccy"])
+        try:
+            moved += await release(group["merchant_id"], group["ccy"])
+        except ledger.InsufficientFunds as error:
+            failed = error
+            merchant_id = group["merchant_id"]
+            facts = {
+                "what": what,
+                "merchant": ids.encode("mer", merchant_id),
+                "currency": group["ccy"],
+                "day": clock.now().date().isoformat(),
+            }
+            await open_exception("release_short", merchant_id=merchant_id, facts=facts)
+    if failed is not None:
+        raise failed
     return moved
 
 
@@ -81,13 +109,16 @@ async def _release(merchant_id: UUID, ccy: str) -> int:
 
 
 async def release_reserves() -> int:
-    """Give reserves back on their day, one journal per merchant and currency; holds released."""
+    """Give reserves back on their day, one journal per merchant and currency; holds released.
+
+    Errors: as `release_due`.
+    """
     groups = await db.fetch(
         "SELECT DISTINCT merchant_id, ccy FROM reserve_hold WHERE state = 'held' AND releases_on <= $1"
         " ORDER BY merchant_id, ccy",
         clock.now().date(),
     )
-    return sum([await _release_reserve(group["merchant_id"], group["ccy"]) for group in groups])
+    return await _each(groups, _release_reserve, "reserve")
 
 
 async def _release_reserve(merchant_id: UUID, ccy: str) -> int:

@@ -84,6 +84,24 @@ _MONEY = {
             ON g.capture_id = h.capture_id AND g.leg = 'reserve'
         WHERE h.amount_minor <> g.amount_minor OR h.state = 'drawn' AND h.drawn_minor <> h.amount_minor""",
 }
+_LIES_ON = """
+    SELECT a.owner_id, a.ccy, sum(b.credits_posted - b.debits_posted) AS minor FROM ledger_account a
+    JOIN ledger_balance b ON b.account_no = a.no WHERE a.purpose = '{purpose}' GROUP BY 1, 2"""
+# Money that waits for its day lies where its items say, so it moves once and whole.
+_WAITING = {
+    "G05 merchant_pending is not what its items wait for": f"""
+        SELECT format('%s %s: %s, items say %s', owner_id, ccy, b.minor, i.minor) FROM
+            ({_LIES_ON.format(purpose="merchant_pending")}) AS b FULL JOIN (
+            SELECT merchant_id AS owner_id, ccy, sum(amount_minor) AS minor FROM settlement_item
+            WHERE released_run_id IS NULL GROUP BY 1, 2) AS i USING (owner_id, ccy)
+        WHERE coalesce(b.minor, 0) <> coalesce(i.minor, 0)""",
+    "L19 merchant_reserved is not what its holds keep": f"""
+        SELECT format('%s %s: %s, holds say %s', owner_id, ccy, b.minor, h.minor) FROM
+            ({_LIES_ON.format(purpose="merchant_reserved")}) AS b FULL JOIN (
+            SELECT merchant_id AS owner_id, ccy, sum(amount_minor - drawn_minor) AS minor FROM reserve_hold
+            WHERE state = 'held' GROUP BY 1, 2) AS h USING (owner_id, ccy)
+        WHERE coalesce(b.minor, 0) <> coalesce(h.minor, 0)""",
+}
 # What the rows say must lie on each account, against what the books say lies there.
 _BOOKS = """
 WITH net AS (
@@ -149,6 +167,7 @@ async def faults(*, at_rest: bool = True, but: tuple[str, ...] = ()) -> list[str
     laws = {
         **_KEYS,
         **_MONEY,
+        **_WAITING,
         "the books differ from the rows": _BOOKS,
         **_WORK,
         **(_REST if at_rest else {}),
