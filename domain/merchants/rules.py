@@ -166,7 +166,11 @@ def fee(amount: Money, schedule: FeeSchedule) -> int:
 
 
 def check_fee(terms: FeeTerms) -> None:
-    """Refuse a schedule that makes no sense. Errors: InputInvalid with a path per field (J37)."""
+    """Refuse a schedule that makes no sense. Errors: InputInvalid with a path per field (J37).
+
+    The split takes fees out of the merchant's part by the platform's or the merchant's own schedule: another payer
+    or a scope that no sale looks up would be kept and never charged, so both are refused (G04).
+    """
     problems = [
         *_range("pctBps", terms.pct_bps, BPS),
         *_range("fixedMinor", terms.fixed_minor, MINOR_MAX),
@@ -183,8 +187,12 @@ def check_fee(terms: FeeTerms) -> None:
         problems += _currency("ccy", terms.ccy)
     if (terms.scope is Scope.MERCHANT) != (terms.merchant_id is not None):
         problems.append(_wrong("merchantId", reason="scope"))
-    if (terms.scope in (Scope.METHOD, Scope.COUNTRY)) != bool(terms.subject):
+    if terms.scope in (Scope.METHOD, Scope.COUNTRY):
+        problems.append(_wrong("scope", reason="not_offered"))
+    elif terms.subject:
         problems.append(_wrong("subject", reason="scope"))
+    if terms.payer is not Payer.MERCHANT:
+        problems.append(_wrong("payer", reason="not_offered"))
     _raise(problems)
 
 

@@ -287,7 +287,7 @@ async def loop(db: None) -> asyncio.AbstractEventLoop:
 
 
 @pytest.mark.timeout(300)
-def test_l01_l06_any_order_of_operations_keeps_the_books(
+def test_l01_l02_l03_l05_l06_l22_g03_any_order_of_operations_keeps_the_books(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     machine = type("Machine", (Books,), {"loop": loop})

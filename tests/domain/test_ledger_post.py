@@ -67,7 +67,7 @@ async def test_g07_400_opposing_transfers_do_not_deadlock(db: None) -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-async def test_g08_a_refused_posting_leaves_every_row_as_it_was(db: None, inside: bool) -> None:
+async def test_g08_l04_a_refused_posting_leaves_every_row_as_it_was(db: None, inside: bool) -> None:
     shop = Shop()
     await shop.pay_in(100)
     legs = [
@@ -232,7 +232,7 @@ async def test_g33_the_table_itself_refuses(db: None, change: str) -> None:
         )
 
 
-async def test_g32_a_reversal_restores_every_balance_once(db: None) -> None:
+async def test_g32_l22_a_reversal_restores_every_balance_once(db: None) -> None:
     shop = Shop()
     await shop.pay_in(1_000)
     before = {key: vars_of(one) for key, one in (await ledger.balances(shop.owner_id)).items()}

@@ -42,7 +42,7 @@ async def _sold() -> Shop:
     return shop
 
 
-async def test_sale_then_settlement_empties_the_clearing_accounts(db: None) -> None:
+async def test_g03_l24_sale_then_settlement_empties_the_clearing_accounts(db: None) -> None:
     shop = await _sold()
     assert await shop.posted(*PURPOSES) == SOLD
 
@@ -55,7 +55,7 @@ async def test_sale_then_settlement_empties_the_clearing_accounts(db: None) -> N
     assert await ledger.check() == []
 
 
-async def test_full_refund_returns_every_leg_and_its_failure_restores_them(db: None) -> None:
+async def test_g21_full_refund_returns_every_leg_and_its_failure_restores_them(db: None) -> None:
     shop = await _sold()
     back = [(target, "refund_clearing", minor) for _, target, minor in SALE[:-1]]
 
@@ -74,7 +74,7 @@ async def test_full_refund_returns_every_leg_and_its_failure_restores_them(db: N
     assert await ledger.check() == []
 
 
-async def test_partial_refunds_empty_every_leg(db: None) -> None:
+async def test_g20_partial_refunds_empty_every_leg(db: None) -> None:
     shop = await _sold()
     legs = [target for _, target, _ in SALE[:-1]]
 
@@ -91,7 +91,7 @@ async def test_partial_refunds_empty_every_leg(db: None) -> None:
     assert await shop.posted("refund_clearing") == [10_000]
 
 
-async def test_refund_after_payout_becomes_debt_that_the_next_sale_repays(db: None) -> None:
+async def test_g16_g19_refund_after_payout_becomes_debt_that_the_next_sale_repays(db: None) -> None:
     shop = await _sold()
     ends = clock.now() + timedelta(days=1)
     payout = shop.transfer("merchant_available", "merchant_in_transit", 7_182)
@@ -126,7 +126,7 @@ async def test_refund_after_payout_becomes_debt_that_the_next_sale_repays(db: No
     assert await ledger.check() == []
 
 
-async def test_lost_and_won_dispute(db: None) -> None:
+async def test_l10_lost_and_won_dispute(db: None) -> None:
     shop = await _sold()
     legs = [(target, "merchant_disputed", minor) for _, target, minor in SALE[:-1]]
     opened = [

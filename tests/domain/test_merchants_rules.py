@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from domain.core.errors import InputInvalid
 from domain.core.money import Money
-from domain.merchants import FeeSchedule, FeeTerms, Plans, ReserveKind, Scope, Speed, SplitLeg, fee
+from domain.merchants import (
+    FeeSchedule,
+    FeeTerms,
+    Payer,
+    Plans,
+    ReserveKind,
+    Scope,
+    Speed,
+    SplitLeg,
+    fee,
+)
 from domain.merchants.rules import (
     check_fee,
     check_merchant,
@@ -20,6 +30,7 @@ from domain.merchants.rules import (
     check_shop,
     check_split,
 )
+from domain.settlement.rules import Leg, Owed, Terms, split
 
 SIX = FeeSchedule(uuid4(), Scope.PLATFORM, 1, None, 600)
 AMOUNTS = st.integers(0, 2**62)
@@ -70,6 +81,32 @@ def test_l12_i10_fee_is_between_nothing_and_the_amount(minor: int, schedule: Fee
     assert taken >= min(schedule.min_minor, minor)
     if schedule.max_minor is not None:
         assert taken <= schedule.max_minor
+
+
+@given(
+    minor=st.integers(1, 2**62),
+    schedule=schedules(),
+    reserve_bps=st.integers(0, 10_000),
+    owed=st.integers(0, 2**62),
+)
+def test_g04_a_fee_within_its_bounds_leaves_legs_that_add_up_and_none_negative(
+    minor: int, schedule: FeeSchedule, reserve_bps: int, owed: int
+) -> None:
+    taken = fee(Money(minor, "USD"), schedule)
+    legs = split(minor, Terms(taken, reserve_bps=reserve_bps), Owed(debt_minor=owed))
+
+    assert sum(legs.values()) == minor
+    assert all(part > 0 for part in legs.values())
+    assert legs.get(Leg.COMMISSION, 0) == taken
+
+
+def test_g04_one_minor_unit_over_three_parties_has_one_owner() -> None:
+    bounds = replace(SIX, ccy="USD", fixed_minor=30, min_minor=50)  # more than there is
+
+    assert split(1, Terms(fee(Money(1, "USD"), bounds), 1_000, reserve_bps=500)) == {
+        Leg.COMMISSION: 1
+    }
+    assert split(1, Terms(fee(Money(1, "USD"), SIX), 1_000, reserve_bps=500)) == {Leg.MERCHANT: 1}
 
 
 @given(one=AMOUNTS, two=AMOUNTS, schedule=schedules())
@@ -125,10 +162,16 @@ def paths(refused: pytest.ExceptionInfo[InputInvalid]) -> list[str]:
         (FeeTerms(0, "usd"), ["input.ccy"]),
         (FeeTerms(0, merchant_id=uuid4()), ["input.merchantId"]),
         (FeeTerms(0, scope=Scope.MERCHANT), ["input.merchantId"]),
-        (FeeTerms(0, scope=Scope.METHOD), ["input.subject"]),
+        (FeeTerms(0, subject="card"), ["input.subject"]),
+        # Nothing charges these yet: they are refused, not kept and ignored (G04).
+        (FeeTerms(0, scope=Scope.METHOD, subject="card"), ["input.scope"]),
+        (FeeTerms(0, scope=Scope.COUNTRY, subject="HK"), ["input.scope"]),
+        *((FeeTerms(0, payer=payer), ["input.payer"]) for payer in Payer if payer != "merchant"),
     ],
 )
-def test_j37_a_fee_schedule_is_refused_with_its_paths(terms: FeeTerms, expected: list[str]) -> None:
+def test_j37_g04_a_fee_schedule_is_refused_with_its_paths(
+    terms: FeeTerms, expected: list[str]
+) -> None:
     with pytest.raises(InputInvalid) as refused:
         check_fee(terms)
 

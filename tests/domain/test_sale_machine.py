@@ -273,7 +273,7 @@ async def loop(db: None) -> asyncio.AbstractEventLoop:
 
 
 @pytest.mark.timeout(300)
-def test_l07_l14_l21_any_order_of_what_happens_to_sales_keeps_the_laws(
+def test_l07_l08_l09_l11_l14_l19_l21_l33_any_order_of_what_happens_to_sales_keeps_the_laws(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     machine = type("Machine", (Sales,), {"loop": loop})
