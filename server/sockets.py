@@ -1,4 +1,4 @@
-"""What uvicorn's protocols lack for connections that live long: a way to end a client that no longer reads.
+"""What uvicorn's protocols lack: a way to end a client that no longer reads, and doubt about an odd request.
 
 `transport.close()` waits until everything is written; a client that never reads would hold its buffer for ever.
 `scope["extensions"]["kami.cut"](code, reason)` writes the close frame and drops the connection soon after.
@@ -7,8 +7,10 @@ Pass them to uvicorn as `http=Http, ws=Socket`.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -58,10 +60,25 @@ class Socket(WebSocketsSansIOProtocol):
         self.loop.call_later(CUT_AFTER_S, _drop, self.transport)
 
 
+_VERSIONS = ("1.0", "1.1")
+_HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
+def _is_one_host(hosts: Sequence[bytes], version: str) -> bool:
+    """Whether a request names its host once and plainly (RFC 9112 section 3.2); HTTP/1.0 may leave it out."""
+    if not hosts:
+        return version == "1.0"
+    return len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+
+
 class Http(HttpToolsProtocol):
-    """HTTP whose event streams can be cut, and end when the server stops."""
+    """HTTP whose event streams can be cut, and end when the server stops; one host a request, and no HTTP/0.9."""
 
     def on_headers_complete(self) -> None:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        version = self.parser.get_http_version()
+        if version not in _VERSIONS or not _is_one_host(hosts, version):
+            raise ValueError("host or version")  # from a callback of the parser: answered with 400
         scope: Any = self.scope
         scope["extensions"] = {CUT: self.cut}
         super().on_headers_complete()
