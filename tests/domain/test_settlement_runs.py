@@ -29,6 +29,7 @@ from domain.orders.models import Order
 from domain.payments.models import Refund
 from domain.payments.ports import RefundAnswer, RefundState
 from tests import make
+from tests.database import as_owner
 from tests.journeys import checker
 from tests.rows import changed, everything
 
@@ -81,7 +82,7 @@ async def ask(order: Order, minor: int | None = None, **facts: Any) -> list[Refu
 
 
 async def due_today(table: str, column: str, of: make.Shop | None = None) -> None:
-    await db.execute(
+    await as_owner(
         f"UPDATE {table} SET {column} = $1 WHERE $2::uuid IS NULL OR merchant_id = $2",
         clock.now().date(),
         of.merchant_id if of else None,

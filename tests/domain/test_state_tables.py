@@ -99,14 +99,12 @@ async def test_m02_an_answer_moves_only_an_attempt_that_waits_for_it(state: str)
         await db.execute("UPDATE payment_attempt SET state = $2 WHERE id = $1", attempt.id, state)
         before = await everything()
 
-        stored = await payments.answer(
-            attempt.id, ChargeAnswer(said), check_after=timedelta(seconds=2)
-        )
+        stored = await payments.answer([(attempt.id, ChargeAnswer(said), timedelta(seconds=2))])
 
         found = await db.value("SELECT state FROM payment_attempt WHERE id = $1", attempt.id)
         assert found == after_answer(state, said), (state, said)
         takes = state in ("started", "unknown")
-        assert (stored is not None) == takes
+        assert set(stored) == ({attempt.id} if takes else set())
         assert changed(before, await everything()) == ({"payment_attempt"} if takes else set())
 
 
