@@ -100,6 +100,7 @@ async def test_g02_a_run_killed_between_row_and_posting_is_done_once_by_two_othe
 
     async def dies(*_: Any, **__: Any) -> None:
         # The items are marked; the connection is gone before the money has moved.
+        await db.execute("SET LOCAL ROLE NONE")
         await db.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
     with monkeypatch.context() as patch:
@@ -205,7 +206,7 @@ async def test_g16_two_sales_of_one_set_repay_a_debt_between_them(laws: None) ->
     await spend(of, 9_400)
     (refund,) = await ask(first, may_owe=True)
     await refunds.hear(refund.id, SUCCEEDED)
-    await spend_debt(of, 3_000)  # 12,400 in all: more than one sale repays
+    await spend(of, 3_000, "debt")  # 12,400 in all: more than one sale repays
 
     placed = [await make.paid(of) for _ in range(2)]
     assert await checkout.fulfil(placed[0].lane) == 2  # one set
@@ -213,18 +214,6 @@ async def test_g16_two_sales_of_one_set_repay_a_debt_between_them(laws: None) ->
     assert await has(of, "debt", "available") == [0, 2 * 9_400 - 12_400]
     legs = await db.fetch("SELECT amount_minor FROM capture_leg WHERE leg = 'debt' ORDER BY 1")
     assert [row["amount_minor"] for row in legs] == [3_000, 9_400]
-
-
-async def spend_debt(of: make.Shop, minor: int) -> None:
-    """The merchant owes `minor` more, for a reason of its own."""
-    legs = [
-        Transfer(
-            AccountKey("merchant_debt", of.merchant_id, "", USD),
-            AccountKey("payout_clearing", None, "", USD),
-            Money(minor, USD),
-        )
-    ]
-    await ledger.post(f"owes:{of.merchant_id}", legs, kind="correction")
 
 
 async def test_g21_a_full_refund_takes_the_reserve_with_it_and_its_failure_brings_it_back(
