@@ -11,6 +11,7 @@ import i18n
 from domain import checkout, fx, geo
 from domain.core import ids
 from domain.core.errors import DomainError, FieldInvalid, InputInvalid
+from domain.core.money import Money
 from domain.orders import LINES_MAX, OrderView
 from resolvers import payments, visitors
 from resolvers.context import Asked
@@ -27,6 +28,10 @@ class CheckoutLineInput:
 
     variant_id: strawberry.ID = strawberry.field(description="The variant.")
     quantity: int = strawberry.field(description="How many, within the variant's limits.")
+    unit_price: MoneyInput | None = strawberry.field(
+        default=None,
+        description="What the buyer was shown for one unit at this quantity; another price now is PRICE_CHANGED.",
+    )
 
 
 @strawberry.input(description="Where the buyer is reached.")
@@ -71,20 +76,28 @@ class Begun:
     expires_at: datetime
 
 
-def _lines(lines: list[CheckoutLineInput]) -> list[tuple[UUID, int]]:
-    """Variant ids decoded; every faulty line is named. Errors: InputInvalid."""
+def _lines(
+    lines: list[CheckoutLineInput],
+) -> tuple[list[tuple[UUID, int]], list[Money | None]]:
+    """Variant ids decoded, shown prices read; every faulty line is named. Errors: InputInvalid."""
     if not 1 <= len(lines) <= LINES_MAX:
         raise InputInvalid(FieldInvalid(path=("input", "lines"), reason="count"))
-    pairs, problems = [], list[DomainError]()
+    pairs, shown, problems = [], list[Money | None](), list[DomainError]()
     for place, line in enumerate(lines):
         try:
             pairs.append((ids.decode(line.variant_id, "var"), line.quantity))
         except ids.IdInvalid as error:
             error.path = ("input", "lines", str(place), "variantId")
             problems.append(error)
+        try:
+            price = line.unit_price
+            path = ("input", "lines", str(place), "unitPrice")
+            shown.append(price.parse(*path) if price else None)
+        except DomainError as error:
+            problems.append(error)
     if problems:
         raise InputInvalid(*problems)
-    return pairs
+    return pairs, shown
 
 
 async def start(info: Asked, input: StartCheckoutInput) -> Begun:
@@ -97,14 +110,16 @@ async def start(info: Asked, input: StartCheckoutInput) -> Begun:
         payable=fx.payable(),
     )
     locale = i18n.negotiate(input.contact.locale) if input.contact.locale else None
+    lines, shown = _lines(input.lines)
     started = await checkout.start(
         checkout.Cart(
             shop=input.shop,
-            lines=_lines(input.lines),
+            lines=lines,
             email=input.contact.email,
             locale=locale or here.language,
             market=market,
             coupon=input.coupon or None,
+            shown=shown,
         ),
         visitors.of(info, input.signals),
         info.context.once(info),

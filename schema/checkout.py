@@ -6,7 +6,7 @@ from typing import Annotated
 import strawberry
 
 from domain import catalogue, checkout, fx
-from domain.core import money
+from domain.core import ids, money
 from domain.payments import UnknownMethod
 from resolvers import checkout as resolve
 from resolvers import payments as resolve_payments
@@ -14,6 +14,7 @@ from resolvers.checkout import Begun
 from resolvers.payments import Forgotten
 from schema.field import Who, derived, field, mutation_field, object_type
 from schema.markets import FxQuote
+from schema.money import Money
 from schema.orders import Order, OrderStateConflict
 from schema.payments import Payment, PaymentMethod
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
@@ -65,12 +66,38 @@ class UnsupportedCurrency(Problem):
     currency: CurrencyCode | None = field(description="The currency that was asked for.")
 
 
+@object_type(
+    description="A line whose unit price is not the one the buyer was shown.",
+    rows=(catalogue.NewPrice,),
+)
+class PriceChange:
+    """What a client shows before it asks again."""
+
+    line: int = derived(lambda one: one.place, description="Which line of the cart, from 0.")
+    variant_id: strawberry.ID = derived(
+        lambda one: ids.encode("var", one.variant_id), description="Its variant, `var_…`."
+    )
+    unit_price: Money = derived(
+        lambda one: one.unit, description="What one unit costs now at the line's quantity."
+    )
+
+
 @problem(
     catalogue.PriceChanged,
-    description="The price changed since it was shown; look at the cart again.",
+    description="A price changed since it was shown; nothing was placed. `path` is what it was compared with.",
 )
 class PriceChanged(Problem):
     """Code PRICE_CHANGED."""
+
+    unit_price: Money | None = field(
+        description="What a unit of the first changed line costs now; null when a total was expected."
+    )
+    total: Money | None = field(
+        description="What the order costs now; null when unit prices were compared."
+    )
+    changes: list[PriceChange] = field(
+        description="Every line that changed, in cart order; empty when a total was expected."
+    )
 
 
 @problem(fx.RateUnavailable, description="There is no fresh exchange rate; nothing was placed.")
@@ -161,7 +188,8 @@ class CheckoutMutation:
         who=Who.ANYONE,
         idempotent=True,
         description="Price a cart, lock the rate and place the order; nothing is reserved or charged. "
-        "Problems: OUT_OF_STOCK, COUPON_INVALID, UNSUPPORTED_CURRENCY, RATE_UNAVAILABLE, INVALID_INPUT, NOT_FOUND.",
+        "Problems: OUT_OF_STOCK, PRICE_CHANGED, COUPON_INVALID, UNSUPPORTED_CURRENCY, RATE_UNAVAILABLE, "
+        "INVALID_INPUT, NOT_FOUND.",
         args={"input": "The cart and who buys."},
     )
     pay: PayResult = mutation_field(

@@ -95,12 +95,14 @@ async def cart(
     currency: str,
     language: str,
     coupon: str | None = None,
+    shown: Sequence[Money | None] = (),
 ) -> Cart:
     """What these (variant, quantity) lines are in this shop now: one statement beside the shop's
     own.
 
     Prices are in `currency` where the list has an entry, else in the variant's base currency:
-    convert them through `price`. Stock is looked at, not taken. Errors: NotFound (shop),
+    convert them through `price`, which refuses what differs from the unit prices `shown` (one per
+    line, or none at all). Stock is looked at, not taken. Errors: NotFound (shop),
     ShopClosed, InputInvalid with a path per line, OutOfStock, CouponInvalid.
     """
     check_lines(lines)
@@ -119,7 +121,8 @@ async def cart(
     if code is not None and found[0]["coupon_id"] is None:
         raise CouponInvalid(path=("input", "coupon"), reason="unknown")
     cart_lines = tuple(
-        _cart_line(row, quantity) for row, (_, quantity) in zip(found, lines, strict=True)
+        _cart_line(row, quantity, unit)
+        for row, (_, quantity), unit in zip(found, lines, shown or [None] * len(found), strict=True)
     )
     check_limits(cart_lines)
     return Cart(shop.id, shop.merchant_id, currency, cart_lines, _coupon(found[0]))
@@ -162,7 +165,7 @@ async def _look_set(
 _look = Together("catalogue.cart", _look_set)
 
 
-def _cart_line(row: Any, quantity: int) -> CartLine:
+def _cart_line(row: Any, quantity: int, shown: Money | None) -> CartLine:
     words = [row["product_title"], row["title"]]
     return CartLine(
         variant_id=row["id"],
@@ -179,6 +182,7 @@ def _cart_line(row: Any, quantity: int) -> CartLine:
         min_quantity=row["min_quantity"],
         max_quantity=row["max_quantity"],
         region=row["region"],
+        shown=shown,
     )
 
 

@@ -74,8 +74,8 @@ class CouponInvalid(DomainError):
 
 
 class PriceChanged(DomainError):
-    """The catalogue's price is not the one the buyer agreed to: show the new one before
-    anything."""
+    """The catalogue's price is not the one the buyer was shown (B09, J04): `changes` has each new
+    one, `unit_price` the first."""
 
     code = "PRICE_CHANGED"
 
@@ -99,7 +99,7 @@ class Tier:
 class CartLine:
     """One line as the catalogue knows it now. `unit` and `tiers` are in the cart's currency, or
     in the variant's base currency when its list has no entry there. `available` None never runs
-    out."""
+    out. `shown` is the unit price the buyer saw, None when the client did not say."""
 
     variant_id: UUID
     product_id: UUID
@@ -112,6 +112,16 @@ class CartLine:
     min_quantity: int
     max_quantity: int
     region: str | None = None
+    shown: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrice:
+    """What a unit costs now, where a buyer was shown another price; `place` counts lines from 0."""
+
+    place: int
+    variant_id: UUID
+    unit: Money
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,14 +248,16 @@ def price(cart: Cart, convert: Callable[[Money], Money]) -> Priced:
     """What the cart costs, by the precedence above.
 
     `convert` turns an amount of a base currency (`cart.foreign`) into the cart's; it is not asked
-    about amounts that are in the cart's already. Errors: CouponInvalid when the coupon does not
-    fit the lines, InputInvalid when the total cannot be booked.
+    about amounts that are in the cart's already. Errors: PriceChanged when a buyer was shown
+    another unit price, CouponInvalid when the coupon does not fit the lines, InputInvalid when the
+    total cannot be booked.
     """
 
     def local(amount: Money) -> Money:
         return amount if amount.currency == cart.currency else convert(amount)
 
     units = [local(best_unit(line.unit, line.tiers, line.quantity)) for line in cart.lines]
+    _check_shown(cart.lines, units)
     gross = [unit.minor * line.quantity for unit, line in zip(units, cart.lines, strict=True)]
     off = [0] * len(gross)
     if cart.coupon is not None:
@@ -267,6 +279,18 @@ def price(cart: Cart, convert: Callable[[Money], Money]) -> Priced:
         Money(sum(off), cart.currency),
         Money(sum(gross) - sum(off), cart.currency),
     )
+
+
+def _check_shown(lines: Sequence[CartLine], units: Sequence[Money]) -> None:
+    changes = [
+        NewPrice(place, line.variant_id, unit)
+        for place, (line, unit) in enumerate(zip(lines, units, strict=True))
+        if line.shown is not None and line.shown != unit
+    ]
+    if changes:
+        first = changes[0]
+        path = _path(first.place, "unitPrice")
+        raise PriceChanged(path=path, unit_price=first.unit, changes=changes)
 
 
 def _discounts(

@@ -44,7 +44,8 @@ class Visitor:
 class Cart:
     """What a buyer asks for: shop handle, (variant, quantity) pairs, contact, market, coupon.
 
-    `expected` is the total the buyer agreed to, when it has to be that one.
+    `expected` is the total the buyer agreed to, `shown` the unit prices (one per line, or none at all), when it has
+    to be those.
     """
 
     shop: str
@@ -54,6 +55,7 @@ class Cart:
     market: geo.Market
     coupon: str | None = None
     expected: Money | None = None
+    shown: Sequence[Money | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class _Choice:
 async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
     """Price the cart, lock the rate and place the order; nothing is reserved and nobody is charged.
 
-    Idempotent by `once`. Errors: InputInvalid, OutOfStock, CouponInvalid, PriceChanged, UnsupportedCurrency,
+    Idempotent by `once`. Errors: InputInvalid, OutOfStock, PriceChanged, CouponInvalid, UnsupportedCurrency,
     fx.RateUnavailable, NotFound (shop), once.KeyReused, once.InProgress.
     """
     email = identity.normalise_email(cart.email, path=("input", "contact", "email"))
@@ -91,6 +93,7 @@ async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
             currency=cart.market.currency,
             language=cart.market.language,
             coupon=cart.coupon,
+            shown=cart.shown,
         )
     except DomainError:
         # The shelf has changed since the first call with this key: its order stands.
@@ -113,7 +116,8 @@ async def _place_set(choices: Sequence[_Choice]) -> list[Started | UUID]:
         for one in sorted(fresh, key=_coupon):
             priced, quotes[one.order_id] = await _price(one.found)
             if one.cart.expected not in (None, priced.total):
-                raise catalogue.PriceChanged(path=("input", "expectedTotal"))
+                path = ("input", "expectedTotal")
+                raise catalogue.PriceChanged(path=path, total=priced.total, changes=[])
             await _redeem(one)
             placements.append(_placement(one, priced, quotes[one.order_id]))
         placed = await orders.place(placements) if placements else {}

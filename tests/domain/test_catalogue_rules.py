@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,6 +22,7 @@ from domain.catalogue.rules import (
     HoldLimit,
     HoldLimits,
     OutOfStock,
+    PriceChanged,
     Tier,
 )
 from domain.core.errors import InputInvalid
@@ -167,6 +169,24 @@ def test_j05_a_coupon_below_its_minimum_is_refused() -> None:
     assert rules.price(cart(line(2_000), coupon=coupon), same).total == Money(1_800, "USD")
     with pytest.raises(CouponInvalid):
         rules.price(cart(line(1_999), coupon=coupon), same)
+
+
+def test_b09_j04_every_line_whose_price_is_not_the_shown_one_is_named_with_the_new_one() -> None:
+    same_price = replace(line(1_000), shown=Money(1_000, "USD"))
+    unsaid = line(1_000)
+    cheaper = replace(line(1_000, 10, tiers=((10, 900),)), shown=Money(1_000, "USD"))
+    foreign = replace(line(1_000), shown=Money(1_000, "EUR"))
+
+    rules.price(cart(same_price, unsaid), same)
+    with pytest.raises(PriceChanged) as caught:
+        rules.price(cart(same_price, unsaid, cheaper, foreign), same)
+
+    assert caught.value.path == ("input", "lines", "2", "unitPrice")
+    assert caught.value.facts["unit_price"] == Money(900, "USD")
+    assert [(one.place, one.unit) for one in caught.value.facts["changes"]] == [
+        (2, Money(900, "USD")),
+        (3, Money(1_000, "USD")),
+    ]
 
 
 def test_prices_of_a_base_currency_are_converted_unit_by_unit() -> None:

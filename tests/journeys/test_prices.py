@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from domain import catalogue
+from domain.catalogue import PriceList, Tier
 from domain.core import db as core_db
 from domain.core import ids
 from domain.core.money import Money
@@ -98,3 +101,79 @@ async def test_m01_the_intent_follows_the_money(platform: Platform) -> None:
         4: "conflicted",
         6: "partially_captured",
     }
+
+
+def shown(of: make.Shop, amount: str, currency: str = "USD", quantity: int = 1) -> dict[str, Any]:
+    """A cart line with the unit price its buyer was shown."""
+    price = {"amount": amount, "currency": currency}
+    variant = ids.encode("var", of.variant_id)
+    return {"variantId": variant, "quantity": quantity, "unitPrice": price}
+
+
+CHANGED = """
+mutation ($input: StartCheckoutInput!, $key: String!) {
+  startCheckout(input: $input) @idempotent(key: $key) {
+    __typename
+    ... on Checkout { order { total { amount currency } } }
+    ... on PriceChanged {
+      code path retryable unitPrice { amount currency }
+      changes { line variantId unitPrice { amount currency } }
+    }
+    ... on InvalidInput { problems { path code } }
+  }
+}"""
+
+
+async def start(platform: Platform, of: make.Shop, line: dict[str, Any], key: str) -> Any:
+    cart = {
+        "shop": of.handle,
+        "lines": [line],
+        "contact": {"email": "a@example.com"},
+        "currency": "USD",
+    }
+    return (await platform.data(CHANGED, {"input": cart, "key": key}))["startCheckout"]
+
+
+async def test_j04_b09_another_price_than_shown_places_no_order(platform: Platform) -> None:
+    of = await make.shop(price=Money(1_050, "USD"))
+
+    changed = await start(platform, of, shown(of, "10.49"), "j04")
+    elsewhere = await start(platform, of, shown(of, "10.50", "EUR"), "j04-eur")
+
+    now = {"amount": "10.50", "currency": "USD"}
+    assert changed == {
+        "__typename": "PriceChanged",
+        "code": "PRICE_CHANGED",
+        "path": ["input", "lines", "0", "unitPrice"],
+        "retryable": False,
+        "unitPrice": now,
+        "changes": [
+            {"line": 0, "variantId": ids.encode("var", of.variant_id), "unitPrice": now},
+        ],
+    }
+    assert elsewhere == changed
+    assert await core_db.value("SELECT count(*) FROM orders") == 0
+    assert await core_db.value("SELECT count(*) FROM idempotency") == 0
+
+
+async def test_j04_the_price_shown_is_the_price_paid_and_the_key_of_a_refusal_is_free(
+    platform: Platform,
+) -> None:
+    of = await make.shop(price=Money(1_050, "USD"))
+    tiers = [Tier(5, Money(1_000, "USD"))]
+    prices = PriceList([Money(1_050, "USD")], "USD", tiers)
+    await catalogue.set_prices(of.merchant_id, of.variant_id, prices, expected_version=1)
+
+    list_price = await start(platform, of, shown(of, "10.50", quantity=5), "tier")
+    tier_price = await start(platform, of, shown(of, "10.00", quantity=5), "tier")
+    malformed = await start(platform, of, shown(of, "10.501"), "odd")
+
+    assert (list_price["__typename"], list_price["unitPrice"]["amount"]) == (
+        "PriceChanged",
+        "10.00",
+    )
+    assert tier_price["order"]["total"] == {"amount": "50.00", "currency": "USD"}
+    assert malformed["problems"] == [
+        {"path": ["input", "lines", "0", "unitPrice", "amount"], "code": "AMOUNT_INVALID"}
+    ]
+    assert await core_db.value("SELECT count(*) FROM orders") == 1
