@@ -6,8 +6,11 @@ missing in one's own merchant is FORBIDDEN.
 
 from __future__ import annotations
 
+from typing import Protocol
 from uuid import UUID
 
+from domain.core import ids
+from domain.core.audit import Actor
 from domain.core.errors import NotFound
 from domain.identity import Forbidden, OperatorRole, Role, Unauthenticated, Viewer
 from resolvers.context import Context
@@ -19,6 +22,7 @@ MONEY_READERS = (
     *(Role.FINANCE, Role.READ_ONLY, Role.SUPPORT),
     *(OperatorRole.FINANCE, OperatorRole.SUPPORT),
 )
+SHELF_READERS = (*Role, OperatorRole.FINANCE, OperatorRole.RISK, OperatorRole.SUPPORT)
 
 
 def require_viewer(context: Context) -> Viewer:
@@ -46,6 +50,42 @@ def require_merchant(context: Context, merchant_id: UUID, *allowed: Role | Opera
     if merchant_id in viewer.roles or viewer.operator:
         raise Forbidden()
     raise NotFound()
+
+
+class Owned(Protocol):
+    """Something that belongs to a merchant."""
+
+    @property
+    def merchant_id(self) -> UUID:
+        """Whose it is."""
+        ...
+
+
+def stocker(context: Context, of: Owned | UUID | None, *path: str) -> Actor:
+    """The viewer as the audit log names them, when they run the shelf that `of` (or the merchant) is on.
+
+    Errors: Unauthenticated; NotFound at `path` of the input for what is not theirs; Forbidden for the
+    wrong role.
+    """
+    require_viewer(context)
+    merchant_id = _owner(of)
+    if merchant_id is None or not may_see(context, merchant_id):
+        raise NotFound(path=("input", *path))
+    viewer = require_merchant(context, merchant_id, *STOCKERS)
+    return Actor("merchant", ids.encode("acc", viewer.account_id), request_id=context.request_id)
+
+
+def _owner(of: Owned | UUID | None) -> UUID | None:
+    return of if of is None or isinstance(of, UUID) else of.merchant_id
+
+
+def shelf_reader(context: Context, of: Owned | UUID | None) -> None:
+    """Pass members of the merchant and operators. Errors: Unauthenticated, NotFound, Forbidden."""
+    require_viewer(context)
+    merchant_id = _owner(of)
+    if merchant_id is None:
+        raise NotFound()
+    require_merchant(context, merchant_id, *SHELF_READERS)
 
 
 def require_operator(context: Context, *roles: OperatorRole) -> Viewer:

@@ -6,25 +6,18 @@ from typing import Annotated
 import strawberry
 
 from domain import catalogue
-from domain.catalogue import LineProblem, Report, ShopProduct, ShopTier, ShopVariant
+from domain.catalogue import LineProblem, Report, ShopProduct, ShopTier, ShopVariant, Wording
 from domain.core import ids
 from domain.merchants import Shop as ShopRow
 from resolvers import catalogue as resolve
+from resolvers.product_inputs import DeliveryKind
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
 from schema.money import Money
 from schema.node import Node, register
 from schema.page import Connection
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
-
-
-@strawberry.enum(description="How a variant's goods come to be.")
-class DeliveryKind(Enum):
-    """See domain.catalogue.Delivery."""
-
-    STOCK = "stock"
-    REUSABLE = "reusable"
-    MANUAL = "manual"
-    SUPPLIER = "supplier"
+from schema.scalars import LanguageCode
+from schema.versions import Versioned
 
 
 @object_type(
@@ -76,8 +69,16 @@ class Product(Node):
     )
 
 
+@object_type(description="A short text in one language.", rows=(Wording,))
+class Translation:
+    """A name or a title."""
+
+    language: LanguageCode = field(description="Its language.")
+    text: str = derived(lambda one: one.title, description="The text.")
+
+
 @object_type(description="A shop of one merchant.", rows=(ShopRow,))
-class Shop(Node):
+class Shop(Node, Versioned):
     """Found by its handle."""
 
     id: strawberry.ID = derived(
@@ -85,6 +86,11 @@ class Shop(Node):
     )
     handle: str = field(description="Its name in addresses; unique and stable.")
     name: str = field(description="Its name in the request's language.", resolver=resolve.shop_name)
+    names: list[Translation] = derived(
+        lambda one: [Wording(*name) for name in sorted(one.names.items())],
+        description="Its name in every language it has.",
+    )
+    version: int = field(description="Send it as `expectedVersion` with `updateShop`.")
     products: Connection[Product] = field(
         description="What it sells, in shelf order.",
         resolver=resolve.products,

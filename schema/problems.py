@@ -21,7 +21,9 @@ from strawberry.types.field import StrawberryField
 from domain.core import errors
 from domain.core.errors import DomainError
 from resolvers.context import Asked
+from schema import versions
 from schema.field import field
+from schema.versions import Versioned
 
 P = TypeVar("P", bound="type[Problem]")
 
@@ -72,7 +74,7 @@ def fill(type_: type, error: DomainError, info: Asked) -> Any:
         "retryable": error.retryable,
     }
     for extra in dataclasses.fields(type_):
-        if extra.name not in _FROM_ERROR:
+        if extra.init and extra.name not in _FROM_ERROR:
             values[extra.name] = error.facts.get(extra.name)
     return type_(**values)
 
@@ -104,7 +106,11 @@ class NotFound(Problem):
 class Conflict(Problem):
     """Code CONFLICT."""
 
-    current: int | None = field(description="The version stored now.")
+    subject: strawberry.Private[versions.Subject | None]
+    current: Versioned | None = field(
+        resolver=versions.current,
+        description="The object as it is stored now, with the version to expect; null when it is of no such kind.",
+    )
 
 
 @problem(

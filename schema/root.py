@@ -4,30 +4,43 @@ from schema.approvals import ApprovalMutation, ApprovalQuery
 from schema.build import build
 from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
+from schema.coupons import CouponMutation, CouponQuery
 from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
 from schema.merchants import MerchantQuery
 from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
+from schema.prices import PriceMutation
+from schema.products import ProductMutation, ProductQuery
+from schema.shops import ShopMutation
+from schema.stock import StockMutation, StockQuery
 
 QUERIES: list[type] = [
     ApprovalQuery,
     CatalogueQuery,
+    CouponQuery,
     DeliveryQuery,
     NodeQuery,
     MarketQuery,
     MerchantQuery,
     OrderQuery,
     PeopleQuery,
+    ProductQuery,
+    StockQuery,
 ]
 MUTATIONS: list[type] = [
     ApprovalMutation,
     CatalogueMutation,
     DeliveryMutation,
     CheckoutMutation,
+    CouponMutation,
     OrderMutation,
     PeopleMutation,
+    PriceMutation,
+    ProductMutation,
+    ShopMutation,
+    StockMutation,
 ]
 SUBSCRIPTIONS: list[type] = [OrderSubscription]
 

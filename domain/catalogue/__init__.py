@@ -4,23 +4,8 @@
 `release` and `revoke` move keys; `goods` reveals them under audit; `import_cards` brings them in.
 """
 
-from domain.catalogue.actions import (
-    Limits,
-    PriceList,
-    Source,
-    add_product,
-    add_variant,
-    describe_product,
-    set_prices,
-    shelve,
-)
-from domain.catalogue.coupons import (
-    CouponTerms,
-    add_coupon,
-    give_back_coupons,
-    keep_coupons,
-    redeem,
-)
+from domain.catalogue.actions import add_product, add_variant, change_product, change_variant
+from domain.catalogue.coupons import give_back_coupons, keep_coupons, redeem
 from domain.catalogue.goods import goods, reseal
 from domain.catalogue.holds import extend, fold, release, sweep
 from domain.catalogue.imports import (
@@ -30,6 +15,17 @@ from domain.catalogue.imports import (
     Report,
     import_cards,
     report_of,
+)
+from domain.catalogue.issuing import (
+    CouponChange,
+    CouponTerms,
+    ManagedCoupon,
+    add_coupon,
+    change_coupon,
+    count_coupons,
+    coupons_by_id,
+    coupons_of,
+    end_coupon,
 )
 from domain.catalogue.keys import (
     CodeKnown,
@@ -45,14 +41,43 @@ from domain.catalogue.keys import (
     unlock_keys,
 )
 from domain.catalogue.lines import FileUnreadable, Format
+from domain.catalogue.lots import (
+    Counts,
+    Lot,
+    find_lot,
+    lots_of,
+    newest_lots,
+    restore,
+    stock_counts,
+    withdraw,
+)
+from domain.catalogue.managed import (
+    ListPrice,
+    ManagedProduct,
+    ManagedVariant,
+    ReusableStock,
+    Wording,
+    count_managed_products,
+    managed_products,
+    managed_products_by_id,
+    managed_variants,
+    managed_variants_by_id,
+)
 from domain.catalogue.models import (
-    Actor,
     Good,
     ShelfState,
     ShopProduct,
     ShopTier,
     ShopVariant,
     Text,
+)
+from domain.catalogue.pricing import (
+    PriceRow,
+    PricesRefused,
+    RowProblem,
+    RowVerdict,
+    change_prices,
+    set_prices,
 )
 from domain.catalogue.queries import (
     cart,
@@ -83,11 +108,22 @@ from domain.catalogue.supply import ask as ask_supplier
 from domain.catalogue.supply import of_order as supplies_of
 from domain.catalogue.supply import owe as owe_supply
 from domain.catalogue.supply import take as take_supply
+from domain.catalogue.terms import (
+    Keep,
+    Limits,
+    PriceList,
+    ProductChange,
+    Source,
+    VariantChange,
+    text_faults,
+    title_faults,
+)
 from domain.catalogue.uploads import SIZE_MAX as UPLOAD_MAX
 from domain.catalogue.uploads import Upload, UploadRefused, prune
 from domain.catalogue.uploads import content as upload_content
 from domain.catalogue.uploads import forget as forget_upload
 from domain.catalogue.uploads import receive as receive_upload
+from domain.core.audit import Actor
 
 __all__ = [
     "UPLOAD_MAX",
@@ -95,6 +131,8 @@ __all__ = [
     "Ask",
     "Cart",
     "CodeKnown",
+    "Counts",
+    "CouponChange",
     "CouponInvalid",
     "CouponKind",
     "CouponTerms",
@@ -105,16 +143,28 @@ __all__ = [
     "HoldLimit",
     "HoldLimits",
     "ImportRefused",
+    "Keep",
     "Limits",
     "LineProblem",
+    "ListPrice",
+    "Lot",
     "LotTerms",
     "LowStock",
+    "ManagedCoupon",
+    "ManagedProduct",
+    "ManagedVariant",
     "NewPrice",
     "OutOfStock",
     "PriceChanged",
     "PriceList",
+    "PriceRow",
     "Priced",
+    "PricesRefused",
+    "ProductChange",
     "Report",
+    "ReusableStock",
+    "RowProblem",
+    "RowVerdict",
     "ShelfState",
     "ShopProduct",
     "ShopTier",
@@ -126,6 +176,8 @@ __all__ = [
     "Tier",
     "Upload",
     "UploadRefused",
+    "VariantChange",
+    "Wording",
     "add_coupon",
     "add_product",
     "add_variant",
@@ -133,11 +185,20 @@ __all__ = [
     "ask_supplier",
     "available",
     "cart",
+    "change_coupon",
+    "change_prices",
+    "change_product",
+    "change_variant",
     "claim_sold",
+    "count_coupons",
+    "count_managed_products",
     "count_products",
-    "describe_product",
+    "coupons_by_id",
+    "coupons_of",
+    "end_coupon",
     "export_keys",
     "extend",
+    "find_lot",
     "find_supply",
     "fold",
     "forget_upload",
@@ -147,7 +208,13 @@ __all__ = [
     "import_cards",
     "keep_coupons",
     "lock_keys",
+    "lots_of",
     "low_stock",
+    "managed_products",
+    "managed_products_by_id",
+    "managed_variants",
+    "managed_variants_by_id",
+    "newest_lots",
     "owe_supply",
     "owner_of",
     "price",
@@ -163,16 +230,20 @@ __all__ = [
     "report_of",
     "reseal",
     "reserve",
+    "restore",
     "revoke",
     "sell",
     "set_prices",
     "set_reusable",
-    "shelve",
+    "stock_counts",
     "supplies_of",
     "sweep",
     "take_supply",
+    "text_faults",
+    "title_faults",
     "unlock_keys",
     "upload_content",
     "variants_by_id",
     "variants_of",
+    "withdraw",
 ]

@@ -1,107 +1,13 @@
-"""Coupons: issued by a merchant, used at most as often as allowed, given back when an order
-lapses."""
+"""The uses of coupons: at most as many as allowed, given back when an order lapses unpaid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.catalogue.rules import BPS, CouponInvalid, CouponKind, coupon_code
-from domain.core import clock, db, ids
-from domain.core.errors import DomainError, FieldInvalid, InputInvalid
-from domain.core.money import Money
-
-CODE_MAX = 64
-
-
-@dataclass(frozen=True, slots=True)
-class CouponTerms:
-    """A coupon to be issued. `percent_bps` of a percentage, `amounts` of a fixed one (the first
-    is the base of currencies without one); `min_totals` likewise; None limits nothing."""
-
-    code: str
-    kind: CouponKind
-    percent_bps: int | None = None
-    amounts: Sequence[Money] = ()
-    min_totals: Sequence[Money] = ()
-    use_limit: int | None = None
-    buyer_limit: int | None = None
-    shop_id: UUID | None = None
-    product_ids: Sequence[UUID] = ()
-    starts_at: datetime | None = None
-    expires_at: datetime | None = None
-
-    def check(self) -> None:
-        """Errors: InputInvalid."""
-        faults: list[DomainError] = []
-        if not 1 <= len(coupon_code(self.code)) <= CODE_MAX or not self.code.isprintable():
-            faults.append(FieldInvalid(path=("input", "code"), reason="length", max=CODE_MAX))
-        is_percent = self.kind is CouponKind.PERCENT
-        if is_percent != (self.percent_bps is not None) or not 1 <= (self.percent_bps or 1) <= BPS:
-            faults.append(FieldInvalid(path=("input", "percentBps"), reason="range", max=BPS))
-        if is_percent == bool(self.amounts) or any(one.minor <= 0 for one in self.amounts):
-            faults.append(FieldInvalid(path=("input", "amounts"), reason="amount"))
-        if any(one.minor < 0 for one in self.min_totals):
-            faults.append(FieldInvalid(path=("input", "minTotals"), reason="amount"))
-        for name, least, limit in (("use", 0, self.use_limit), ("buyer", 1, self.buyer_limit)):
-            if limit is not None and limit < least:
-                faults.append(FieldInvalid(path=("input", f"{name}Limit"), reason="range"))
-        if self.starts_at and self.expires_at and self.starts_at >= self.expires_at:
-            faults.append(FieldInvalid(path=("input", "expiresAt"), reason="before_start"))
-        if faults:
-            raise InputInvalid(*faults)
-
-
-async def add_coupon(merchant_id: UUID, terms: CouponTerms) -> UUID:
-    """Issue a coupon; its id. Errors: InputInvalid, also when the merchant has the code already."""
-    terms.check()
-    coupon_id = ids.uuid7()
-    async with db.transaction():
-        made = await db.execute(
-            "INSERT INTO coupon (merchant_id, id, code, kind, percent_bps, use_limit, buyer_limit,"
-            " shop_id, product_ids, starts_at, expires_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,"
-            " coalesce($10, '-infinity'::timestamptz), coalesce($11, 'infinity'::timestamptz))"
-            " ON CONFLICT (merchant_id, code) DO NOTHING",
-            merchant_id,
-            coupon_id,
-            coupon_code(terms.code),
-            terms.kind.value,
-            terms.percent_bps,
-            terms.use_limit,
-            terms.buyer_limit,
-            terms.shop_id,
-            list(terms.product_ids),
-            terms.starts_at,
-            terms.expires_at,
-        )
-        if not made:
-            raise InputInvalid(FieldInvalid(path=("input", "code"), reason="taken"))
-        await _write_amounts(merchant_id, coupon_id, terms)
-    return coupon_id
-
-
-async def _write_amounts(merchant_id: UUID, coupon_id: UUID, terms: CouponTerms) -> None:
-    off = {one.currency: one.minor for one in terms.amounts}
-    least = {one.currency: one.minor for one in terms.min_totals}
-    listed = list(off) or list(least)
-    if off and set(least) - set(off):
-        raise InputInvalid(FieldInvalid(path=("input", "minTotals"), reason="currencies"))
-    await db.execute(
-        "INSERT INTO coupon_amount"
-        " (merchant_id, coupon_id, currency, minor, min_total_minor, is_base)"
-        " SELECT $1, $2, c, m, t, n = 1 FROM unnest($3::text[], $4::bigint[], $5::bigint[])"
-        " WITH ORDINALITY AS x(c, m, t, n)",
-        merchant_id,
-        coupon_id,
-        listed,
-        [off.get(currency, 0) for currency in listed],
-        [least.get(currency, 0) for currency in listed],
-    )
-
+from domain.catalogue.rules import CouponInvalid
+from domain.core import clock, db
 
 _REDEEM = """
 UPDATE coupon SET used = used + 1

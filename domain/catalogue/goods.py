@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from domain.catalogue.models import Actor, Good
+from domain.catalogue.models import Good
 from domain.core import clock, db, vault
+from domain.core.audit import Actor
 
 # One statement, so one commit: first reveals marked, the viewer's session noted, one audit row
 # for the batch, and the sealed goods. Whoever comes second with the same session finds nothing to

@@ -19,9 +19,9 @@ from uuid import UUID
 from domain.catalogue import keys as card_keys
 from domain.catalogue import lines
 from domain.catalogue.lines import FileUnreadable, Format, Read
-from domain.catalogue.models import Actor
 from domain.catalogue.rules import Delivery
-from domain.core import clock, db, ids, promises, vault
+from domain.core import audit, clock, db, ids, promises, vault
+from domain.core.audit import Actor
 from domain.core.errors import DomainError, FieldInvalid, InputInvalid, NotFound, Unavailable
 from domain.core.money import Money
 from domain.core.once import InProgress, KeyReused
@@ -313,7 +313,7 @@ async def _finish(report: Report, actor: Actor) -> None:
         report.added,
         _as_json(report.problems, report.counts),
     )
-    await card_keys.audit(
+    await audit.record(
         report.merchant_id, actor, "stock.import", report.variant_id, keys=report.added
     )
     await card_keys.refilled(report.merchant_id, report.variant_id)

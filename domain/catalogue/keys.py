@@ -10,9 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from domain.catalogue import stock
-from domain.catalogue.models import Actor
-from domain.catalogue.rules import Delivery, OutOfStock, csv_cell
-from domain.core import clock, db, ids, vault
+from domain.catalogue.lines import csv_cell
+from domain.catalogue.rules import Delivery, OutOfStock
+from domain.core import audit, clock, db, ids, vault, versions
+from domain.core.audit import Actor
 from domain.core.errors import DomainError, FieldInvalid, InputInvalid, NotFound
 
 EXPORT_MAX = 10_000
@@ -33,21 +34,6 @@ class LowStock:
     variant_id: UUID
     available: int
     low_stock_at: int
-
-
-_AUDIT = """
-INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json,
-request_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
-"""
-
-
-async def audit(
-    merchant_id: UUID, actor: Actor, action: str, subject_id: UUID, **facts: Any
-) -> None:
-    """One row of the audit log, in the caller's transaction."""
-    await db.execute(
-        _AUDIT, merchant_id, actor.kind, actor.id, action, subject_id, facts, actor.request_id
-    )
 
 
 async def lock_keys(merchant_id: UUID, key_ids: Sequence[UUID], actor: Actor, reason: str) -> int:
@@ -77,7 +63,9 @@ async def _move(
         )
         if rows:
             facts = {"keys": len(rows), "reason": reason[:200]}
-            await audit(merchant_id, actor, f"stock.{target}", rows[0]["variant_id"], **facts)
+            await audit.record(
+                merchant_id, actor, f"stock.{target}", rows[0]["variant_id"], **facts
+            )
     return len(rows)
 
 
@@ -93,14 +81,15 @@ async def export_keys(merchant_id: UUID, variant_id: UUID, count: int, actor: Ac
         rows: list[Any] = await db.fetch(
             "WITH picked AS MATERIALIZED (SELECT id FROM card_key WHERE merchant_id = $1"
             " AND variant_id = $2 AND open LIMIT $3 FOR UPDATE SKIP LOCKED)"
-            " UPDATE card_key c SET state = 'locked' FROM picked"
+            " UPDATE card_key c SET state = 'locked', exported_at = $4 FROM picked"
             " WHERE c.merchant_id = $1 AND c.id = picked.id"
             " RETURNING c.id, c.key_version, c.ciphertext",
             merchant_id,
             variant_id,
             min(count, EXPORT_MAX),
+            clock.now(),
         )
-        await audit(merchant_id, actor, "stock.export", variant_id, keys=len(rows))
+        await audit.record(merchant_id, actor, "stock.export", variant_id, keys=len(rows))
     keys = await vault.of_merchant(merchant_id, version=max((row[1] for row in rows), default=0))
     cells = (
         csv_cell(keys.unseal("card_key", row["id"], row["key_version"], row["ciphertext"]).decode())
@@ -154,7 +143,7 @@ async def replace(
         if lines and not await stock.sell([stock.Ask(order_id, merchant_id, lines)]):
             raise OutOfStock(variant_id=lines[0][1], available=0)
         if rows:
-            await audit(
+            await audit.record(
                 merchant_id, actor, "goods.replace", order_id, keys=len(rows), reason=reason[:200]
             )
     return len(rows)
@@ -189,11 +178,17 @@ async def refilled(merchant_id: UUID, variant_id: UUID) -> None:
 
 
 async def set_reusable(
-    merchant_id: UUID, variant_id: UUID, content: str, *, use_limit: int | None = None
+    merchant_id: UUID,
+    variant_id: UUID,
+    content: str,
+    *,
+    use_limit: int | None = None,
+    expected_version: int | None = None,
+    actor: Actor | None = None,
 ) -> UUID:
     """The content every buyer of this variant gets from now on; None is unlimited for ever (D03).
 
-    Orders keep the content they were sold. Errors: NotFound, InputInvalid.
+    Orders keep the content they were sold; the audit log never has it. Errors: NotFound, InputInvalid, Conflict.
     """
     check_content(content)
     if use_limit is not None and use_limit < 0:
@@ -204,6 +199,8 @@ async def set_reusable(
     key_id = ids.uuid7()
     keys = await vault.of_merchant(merchant_id)
     async with db.transaction():
+        if expected_version is not None:
+            await versions.bump("var", merchant_id, variant_id, expected_version)
         await db.execute(
             "UPDATE reusable_key SET state = 'retired'"
             " WHERE merchant_id = $1 AND variant_id = $2 AND state = 'active'",
@@ -221,6 +218,8 @@ async def set_reusable(
             keys.version,
             keys.seal("reusable_key", key_id, content.encode()),
         )
+        after = {"use_limit": use_limit, "reusable_key": str(key_id)}
+        await audit.changed(merchant_id, actor, "variant.content", variant_id, {}, after)
     return key_id
 
 

@@ -1,4 +1,4 @@
-"""Reading a merchant's list of keys: pasted text, TXT or CSV in whatever encoding; pure and
+"""Reading a merchant's list of keys, pasted text, TXT or CSV in whatever encoding, and writing one; pure and
 streaming."""
 
 from __future__ import annotations
@@ -176,3 +176,10 @@ def _cells(text: str) -> Iterator[tuple[int, str | None]]:
                 continue
             column = 0
         yield number, row[column] if column < len(row) else None
+
+
+def csv_cell(text: str) -> str:
+    """One CSV cell that no spreadsheet runs: a leading = + - @ tab or return is quoted with an
+    apostrophe."""
+    safe = f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return '"' + safe.replace('"', '""') + '"' if any(c in safe for c in ',"\r\n;') else safe

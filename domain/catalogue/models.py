@@ -113,14 +113,3 @@ class Good:
     content: str
     revealed_at: datetime
     revoked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who looks, exports or writes, as the audit log names them; `session` is one sign-in or page
-    visit."""
-
-    kind: str
-    id: str
-    session: str = ""
-    request_id: str | None = None

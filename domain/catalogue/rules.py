@@ -403,10 +403,3 @@ def check_hold(held: Mapping[str, Holding], units: int, limits: HoldLimits = HOL
         )
         if is_over:
             raise HoldLimit(by=name)
-
-
-def csv_cell(text: str) -> str:
-    """One CSV cell that no spreadsheet runs: a leading = + - @ tab or return is quoted with an
-    apostrophe."""
-    safe = f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
-    return '"' + safe.replace('"', '""') + '"' if any(c in safe for c in ',"\r\n;') else safe

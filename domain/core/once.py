@@ -105,6 +105,16 @@ class Once:
         """This call has stopped half-way: nothing of its answer is kept, the next one under its key goes on."""
         self.is_replay, self.is_claimed, self.response = False, False, None
 
+    async def amend(self, result: dict[str, Any]) -> None:
+        """Replace the `result` of this call by one that tells more, before its transaction commits."""
+        assert db.in_transaction(), "the result commits with the effect"
+        await db.execute(
+            "UPDATE idempotency SET result_json = $3 WHERE scope = $1 AND key = $2",
+            self.scope,
+            self.key,
+            result,
+        )
+
     async def finish(self) -> None:
         """End the lease of a call that spanned several transactions."""
         await finish_many([self])

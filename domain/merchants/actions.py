@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from domain.core import db, ids
+from domain.core import audit, db, ids, versions, words
+from domain.core.audit import Actor
 from domain.core.errors import FieldInvalid, InputInvalid, NotFound
 from domain.merchants import queries, rules
 from domain.merchants.rules import FeeSchedule, FeeTerms, ReserveKind, Speed, SplitLeg
 
+SHOPS_MAX = 50  # handles are first come, first served
 _TERMS_LOCK = (
     0x7465726D  # "term": versions of terms are numbered one writer at a time, they are rare
 )
@@ -59,18 +61,27 @@ async def close_merchant(merchant_id: UUID) -> bool:
 
 
 async def open_shop(
-    merchant_id: UUID, handle: str, names: Mapping[str, str], theme: Mapping[str, Any] | None = None
+    merchant_id: UUID,
+    handle: str,
+    names: Mapping[str, str],
+    theme: Mapping[str, Any] | None = None,
+    *,
+    shop_id: UUID | None = None,
+    actor: Actor | None = None,
 ) -> UUID:
     """A new shop under `handle`; its id. Errors: InputInvalid, HandleTaken, NotFound (no open
     merchant)."""
     rules.check_shop(handle, names)
-    shop_id = ids.uuid7()
+    shop_id = shop_id or ids.uuid7()
     async with db.transaction():
         state = await db.value(
-            "SELECT state FROM merchant WHERE id = $1 FOR KEY SHARE", merchant_id
+            "SELECT state FROM merchant WHERE id = $1 FOR NO KEY UPDATE", merchant_id
         )
         if state != "open":
             raise NotFound()
+        count = await db.value("SELECT count(*) FROM shop WHERE merchant_id = $1", merchant_id)
+        if count >= SHOPS_MAX:
+            raise InputInvalid(FieldInvalid(path=("input", "merchantId"), reason="shops"))
         made = await db.execute(
             "INSERT INTO shop (id, merchant_id, handle, name_json, theme_json) VALUES ($1, $2,"
             " $3, $4, $5)"
@@ -83,7 +94,48 @@ async def open_shop(
         )
         if not made:
             raise rules.HandleTaken(path=("input", "handle"), handle=handle)
+        after = {"handle": handle, "names": dict(names)}
+        await audit.changed(merchant_id, actor, "shop.create", shop_id, {}, after)
     return shop_id
+
+
+async def rename_shop(
+    merchant_id: UUID,
+    shop_id: UUID,
+    names: Mapping[str, str],
+    *,
+    without: Sequence[str] = (),
+    expected_version: int,
+    actor: Actor | None = None,
+) -> int:
+    """Set a shop's name in these languages and drop it in others; the new version.
+
+    Shown at once by this process, by others within two seconds. Errors: InputInvalid, NotFound, Conflict.
+    """
+    words.refuse(rules.name_faults(list(names.items())))
+    async with db.transaction():
+        version = await versions.bump("shp", merchant_id, shop_id, expected_version)
+        before = await db.value("SELECT name_json FROM shop WHERE id = $1", shop_id)
+        gone = {words.tag(one) for one in without}
+        spoken = {words.tag(language): name.strip() for language, name in names.items()}
+        after = {
+            language: name
+            for language, name in {**before, **spoken}.items()
+            if language not in gone
+        }
+        if not 1 <= len(after) <= words.LANGUAGES_MAX:
+            name, reason = ("names", "count") if after else ("removeLanguages", "last")
+            raise InputInvalid(FieldInvalid(path=("input", name), reason=reason))
+        await db.execute("UPDATE shop SET name_json = $2 WHERE id = $1", shop_id, after)
+        await audit.changed(
+            merchant_id, actor, "shop.change", shop_id, {"names": before}, {"names": after}
+        )
+        db.after_commit(_forget)
+    return version
+
+
+async def _forget() -> None:
+    queries.forget()
 
 
 _LAST_FEE = """

@@ -44,6 +44,7 @@ class Shop:
     country: str
     locale: str
     is_open: bool
+    version: int
 
     def name(self, language: str) -> str:
         """The name in `language`, else in the shop's own, else in any it has."""

@@ -94,7 +94,7 @@ def _seconds(at: time) -> int:
 _SHOP = """
 SELECT s.id, s.merchant_id, s.handle, s.name_json, s.theme_json, m.name, m.base_ccy, m.country,
     m.locale,
-    m.state = 'open'
+    m.state = 'open', s.version
 FROM shop s JOIN merchant m ON m.id = s.merchant_id WHERE
 """
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from domain.core import words
 from domain.core.errors import DomainError, FieldInvalid, InputInvalid
 from domain.core.money import MINOR_MAX, Money, UnsupportedCurrency, exponent
 
@@ -24,6 +25,7 @@ LEGS_MAX = 20
 
 _HANDLE = re.compile(r"[a-z0-9](?:-?[a-z0-9])*", re.ASCII)
 _HANDLE_MIN, _HANDLE_MAX = 3, 40
+NAME_MAX = 120
 
 
 class Scope(StrEnum):
@@ -251,12 +253,20 @@ def check_split(legs: Sequence[SplitLeg]) -> None:
 
 def check_shop(handle: str, names: Mapping[str, str]) -> None:
     """Refuse a handle that is no plain word of a URL, or no name. Errors: InputInvalid."""
-    problems = []
-    if not _HANDLE_MIN <= len(handle) <= _HANDLE_MAX or not _HANDLE.fullmatch(handle):
-        problems.append(_wrong("handle", reason="handle"))
-    if not names or not all(_is_line(name, 120) for name in names.values()):
-        problems.append(_wrong("name", reason="text", max=120))
-    _raise(problems)
+    problems = [*handle_faults(handle), *name_faults(list(names.items()))]
+    _raise(problems if names else [*problems, _wrong("names", reason="missing")])
+
+
+def handle_faults(handle: str) -> list[DomainError]:
+    """What is wrong with a handle: it is 3 to 40 letters and digits, with single hyphens inside."""
+    if _HANDLE_MIN <= len(handle) <= _HANDLE_MAX and _HANDLE.fullmatch(handle):
+        return []
+    return [_wrong("handle", reason="handle", min=_HANDLE_MIN, max=_HANDLE_MAX)]
+
+
+def name_faults(names: Sequence[tuple[str, str]]) -> list[DomainError]:
+    """What is wrong with the (language, name) pairs of a shop."""
+    return words.line_faults(names, ("input", "names"), "text", NAME_MAX)
 
 
 def check_merchant(name: str, base_ccy: str, country: str) -> None:

@@ -14,12 +14,13 @@ from domain.catalogue import (
     Limits,
     OutOfStock,
     PriceList,
+    ProductChange,
     ShelfState,
     Source,
     Text,
     Tier,
+    VariantChange,
 )
-from domain.catalogue.models import Product, Variant
 from domain.core import db as core
 from domain.core import ids
 from domain.core.errors import Conflict, InputInvalid, NotFound
@@ -106,7 +107,8 @@ async def test_a_currency_without_an_entry_gives_the_base_price_to_convert(db: N
 async def test_j28_unknown_hidden_and_foreign_variants_are_named(db: None) -> None:
     shop, other = await make.shop(keys=1), await make.shop(keys=1)
     hidden = await variant(shop, PriceList([usd(1)], USD))
-    await catalogue.shelve(Variant, shop.merchant_id, hidden, ShelfState.HIDDEN, expected_version=1)
+    change = VariantChange(state=ShelfState.HIDDEN)
+    await catalogue.change_variant(shop.merchant_id, hidden, change, expected_version=1)
 
     with pytest.raises(InputInvalid) as caught:
         await cart(
@@ -201,14 +203,11 @@ async def test_h01_another_merchants_product_is_not_there(db: None) -> None:
 
     with pytest.raises(NotFound):
         await catalogue.add_product(other.merchant_id, shop.shop_id, text)
-    with pytest.raises(NotFound):
-        await catalogue.describe_product(
-            other.merchant_id, shop.product_id, text, expected_version=1
-        )
-    with pytest.raises(NotFound):
-        await catalogue.shelve(
-            Product, other.merchant_id, shop.product_id, ShelfState.ARCHIVED, expected_version=1
-        )
+    for change in (ProductChange(texts=text), ProductChange(state=ShelfState.ARCHIVED)):
+        with pytest.raises(NotFound):
+            await catalogue.change_product(
+                other.merchant_id, shop.product_id, change, expected_version=1
+            )
 
     assert (await cart(shop)).lines[0].title == "Game card · One"
 

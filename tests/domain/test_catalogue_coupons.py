@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from domain import catalogue
+from domain import catalogue, merchants
 from domain.catalogue import (
     CouponInvalid,
     CouponKind,
@@ -67,7 +67,8 @@ async def test_j05_expired_early_foreign_used_up_and_made_up_coupons(db: None) -
     now = clock.now()
     await coupon(shop, "OVER", expires_at=now - timedelta(seconds=1))
     await coupon(shop, "EARLY", starts_at=now + timedelta(hours=1))
-    await coupon(shop, "ELSEWHERE", shop_id=ids.uuid7())
+    elsewhere = await merchants.open_shop(shop.merchant_id, "elsewhere", {"en": "Elsewhere"})
+    await coupon(shop, "ELSEWHERE", shop_id=elsewhere)
     await coupon(shop, "NONE", use_limit=0)
     await coupon(other, "THEIRS")
 

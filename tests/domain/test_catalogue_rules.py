@@ -257,10 +257,10 @@ def test_languages_are_asked_in_order_without_doubles() -> None:
 
 
 def test_j13_formulas_are_quoted_on_export() -> None:
-    assert rules.csv_cell("=cmd()") == "'=cmd()"
-    assert rules.csv_cell('@SUM(A1,"x")') == '"\'@SUM(A1,""x"")"'
-    assert rules.csv_cell("PLAIN-1") == "PLAIN-1"
-    assert rules.csv_cell("a,b") == '"a,b"'
+    assert lines.csv_cell("=cmd()") == "'=cmd()"
+    assert lines.csv_cell('@SUM(A1,"x")') == '"\'@SUM(A1,""x"")"'
+    assert lines.csv_cell("PLAIN-1") == "PLAIN-1"
+    assert lines.csv_cell("a,b") == '"a,b"'
 
 
 def read(data: bytes | str, format: Format = Format.AUTO) -> list[tuple[int, bytes | Fault]]:
