@@ -40,17 +40,6 @@ class Delivery(StrEnum):
     SUPPLIER = "supplier"  # bought when sold
 
 
-class KeyState(StrEnum):
-    """A card key's life (case M07); a sold key never returns to available."""
-
-    AVAILABLE = "available"
-    RESERVED = "reserved"
-    SOLD = "sold"
-    LOCKED = "locked"
-    REVOKED = "revoked"
-    REPLACED = "replaced"
-
-
 class CouponKind(StrEnum):
     """What a coupon takes off."""
 
