@@ -159,12 +159,14 @@ class BuyAgainInput:
 async def buy_again(info: Asked, input: BuyAgainInput) -> Paid:
     """Place a new order and charge it by a saved method."""
     expected = input.expected_total
+    lines, shown = (None, []) if input.lines is None else _lines(input.lines)
     bought = await checkout.buy_again(
         checkout.Wish(
             order_id=ids.decode(input.order_id, "ord"),
             access_key=input.access_key,
             saved_id=ids.decode(input.saved_method_id, "svm"),
-            lines=None if input.lines is None else _lines(input.lines),
+            lines=lines,
+            shown=shown,
             coupon=input.coupon or None,
             currency=input.currency,
             expected=expected.parse("input", "expectedTotal") if expected else None,

@@ -28,13 +28,15 @@ STEP = "pay"
 class Wish:
     """An earlier order, opened by its key, and what is bought now: `lines` None are those of that order.
 
-    `currency` None is that order's; `expected` is the total the buyer agreed to, when it has to be that one.
+    `currency` None is that order's; `expected` is the total the buyer agreed to, `shown` the unit prices of `lines`,
+    when it has to be those.
     """
 
     order_id: UUID
     access_key: str
     saved_id: UUID
     lines: Sequence[tuple[UUID, int]] | None = None
+    shown: Sequence[Money | None] = ()
     coupon: str | None = None
     currency: str | None = None
     expected: Money | None = None
@@ -88,6 +90,7 @@ async def _place(view: OrderView, wish: Wish, visitor: Visitor, once: Once) -> S
         market=market,
         coupon=wish.coupon,
         expected=wish.expected,
+        shown=wish.shown,
     )
     return await start(cart, visitor, once)
 
