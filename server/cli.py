@@ -249,13 +249,16 @@ def buy(
         str | None, typer.Option(help="Words of its title, e.g. scarce; default the first one.")
     ] = None,
     method: Annotated[str | None, typer.Option(help="How to pay; default the sandbox.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Save the method and buy the same again with one call.")
+    ] = False,
 ) -> None:
     """Buy something for real, over HTTP and WebSocket, and show each step, the goods and the money's way."""
     from server import demo as buyer
 
     _adopt()
     target = url or _settings().public_url
-    wish = buyer.Wish(country, currency, quantity, product, method)
+    wish = buyer.Wish(country, currency, quantity, product, method, again=again)
     raise typer.Exit(_run(buyer.buy(target, wish)))
 
 

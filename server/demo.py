@@ -21,68 +21,24 @@ from rich.table import Table
 from domain.core.settings import settings
 from server import demo_logins
 from server.demo_client import ANSWER_TIMEOUT_S, Client, Stop
+from server.demo_documents import (
+    AGAIN,
+    FLOW,
+    MARKET,
+    PAY,
+    SAVED,
+    SHELF,
+    SIGN_IN,
+    SIGN_OUT,
+    START,
+    WATCH,
+)
 
 SHOP = "demo"
 EMAIL = "you@example.com"
+MERCHANT = "merchant@demo.test"
 GOODS_TIMEOUT_S = 30.0
 PAGE_SIZE = 50
-
-MARKET = """
-query ($country: CountryCode) {
-  market(country: $country) { country currency language source paymentMethods { code name reasons } }
-}"""
-SHELF = """
-query ($handle: String!, $first: Int!, $country: CountryCode) @inContext(country: $country) {
-  shop(handle: $handle) {
-    name
-    products(first: $first) {
-      nodes { title variants { id title available price { amount currency } } }
-    }
-  }
-}"""
-START = """
-mutation ($input: StartCheckoutInput!, $key: String!) {
-  startCheckout(input: $input) @idempotent(key: $key) {
-    __typename
-    ... on Checkout {
-      accessKey expiresAt
-      order { id number total { amount currency } }
-      quote { base target rate referenceRate spreadBps source }
-      paymentMethods { code name }
-    }
-    ... on Problem { code message path }
-    ... on InvalidInput { problems { code message path } }
-  }
-}"""
-PAY = """
-mutation ($input: PayInput!, $key: String!) {
-  pay(input: $input) @idempotent(key: $key) {
-    __typename
-    ... on Payment {
-      id status amount { amount currency } method { code name }
-      nextAction { __typename ... on RedirectAction { url } }
-    }
-    ... on Problem { code message path }
-  }
-}"""
-WATCH = """
-subscription ($id: ID!, $key: String!) {
-  orderEvents(orderId: $id, accessKey: $key) {
-    __typename
-    ... on OrderEvent { sequence kind occurredAt order { status goods { content } } }
-  }
-}"""
-SIGN_IN = """
-mutation ($input: SignInInput!) { signIn(input: $input) { __typename ... on Session { token } } }"""
-SIGN_OUT = "mutation { signOut { __typename } }"
-MERCHANT = "merchant@demo.test"
-FLOW = """
-query ($id: ID!, $key: String) {
-  order(id: $id, accessKey: $key) {
-    status paymentState total { amount currency }
-    fundsFlow { leg amount { amount currency } }
-  }
-}"""
 
 # Kinds of events after which nothing more comes without a person.
 _ENDS = {
@@ -118,7 +74,10 @@ _LEGS = {
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to buy, how and from where; empty parts are chosen from what the platform offers first."""
+    """What to buy, how and from where; empty parts are chosen from what the platform offers first.
+
+    `again`: save the method and buy the same once more with one call.
+    """
 
     country: str | None = None
     currency: str | None = None
@@ -126,6 +85,7 @@ class Wish:
     product: str | None = None
     method: str | None = None
     shop: str = SHOP
+    again: bool = False
 
     def tidy(self) -> Wish:
         """Codes in capitals, as the contract writes them."""
@@ -197,8 +157,7 @@ async def _buy(client: Client, wish: Wish, steps: Steps) -> int:
     )
     variant = await _choose(client, wish, steps)
     begun = await _start(client, wish, variant, steps)
-    order = begun["order"]
-    async with client.watch(WATCH, {"id": order["id"], "key": begun["accessKey"]}) as frames:
+    async with client.watch(WATCH, _keys(begun)) as frames:
         steps.say("orderEvents", "subscribed over WebSocket")
         coming = asyncio.ensure_future(_goods(frames, steps))
         clicked_s = time.perf_counter()
@@ -208,7 +167,39 @@ async def _buy(client: Client, wish: Wish, steps: Steps) -> int:
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
+    await _done(client, begun, goods, clicked_s, steps)
+    if wish.again:
+        await _again(client, begun, steps)
+    return 0
+
+
+async def _again(client: Client, begun: Mapping[str, Any], steps: Steps) -> None:
+    """The same once more by the method that was saved: one call, then the new order's events."""
+    steps.mark()
+    saved = (await client.ask(SAVED, _keys(begun)))["order"]["savedMethods"]
+    if not saved:
+        raise Stop("The provider saved nothing to buy again with.")
+    steps.say("savedMethods", saved[0]["label"])
+    wish = {"orderId": begun["order"]["id"], "accessKey": begun["accessKey"]}
+    wish |= {"savedMethodId": saved[0]["id"], "expectedTotal": begun["order"]["total"]}
+    clicked_s = time.perf_counter()
+    paid = _result(await client.ask(AGAIN, {"input": wish, "key": uuid.uuid4().hex}), "buyAgain")
+    steps.say("buyAgain", f"order {paid['order']['number']}: {paid['status'].lower()}")
+    async with client.watch(WATCH, _keys(paid)) as frames:
+        goods = await _goods(frames, steps)
+    await _done(client, paid, goods, clicked_s, steps)
+
+
+def _keys(begun: Mapping[str, Any]) -> dict[str, Any]:
+    """What opens an order."""
+    return {"id": begun["order"]["id"], "key": begun["accessKey"]}
+
+
+async def _done(
+    client: Client, begun: Mapping[str, Any], goods: list[str], clicked_s: float, steps: Steps
+) -> None:
     took_ms = (time.perf_counter() - clicked_s) * 1000
+    order = begun["order"]
     steps.console.print(
         Panel("\n".join(goods), title="Your goods", title_align="left", expand=False, style="green")
     )
@@ -217,7 +208,6 @@ async def _buy(client: Client, wish: Wish, steps: Steps) -> int:
         f"From the click on pay to the goods: [bold]{took_ms:,.0f} ms[/]."
         f" Order {order['number']}: {client.url}/orders/{order['id']}#accessKey={begun['accessKey']}\n"
     )
-    return 0
 
 
 async def _choose(client: Client, wish: Wish, steps: Steps) -> Mapping[str, Any]:
@@ -280,7 +270,15 @@ async def _pay(client: Client, wish: Wish, begun: Mapping[str, Any], steps: Step
     method = wish.method or ("sandbox" if "sandbox" in offered else next(iter(offered), None))
     if method is None:
         raise Stop("No way to pay takes this currency.\nTry another one with --currency.")
-    payment = {"orderId": begun["order"]["id"], "accessKey": begun["accessKey"], "method": method}
+    payment: dict[str, Any] = {
+        "orderId": begun["order"]["id"],
+        "accessKey": begun["accessKey"],
+        "method": method,
+    }
+    if wish.again:
+        if not any(one["canSave"] for one in begun["paymentMethods"] if one["code"] == method):
+            raise Stop(f"{method} cannot be saved.\nTry another --method, or without --again.")
+        payment["saveMethod"] = True
     paid = _result(await client.ask(PAY, {"input": payment, "key": uuid.uuid4().hex}), "pay")
     steps.say("pay", f"by {paid['method']['name']}: {paid['status'].lower().replace('_', ' ')}")
     url = (paid["nextAction"] or {}).get("url")
@@ -333,8 +331,7 @@ async def _split(client: Client, begun: Mapping[str, Any]) -> tuple[Mapping[str,
             await client.ask(SIGN_OUT, {}, token=token)
             if seen["order"] is not None:
                 return seen["order"], "the merchant"
-    own = {"id": begun["order"]["id"], "key": begun["accessKey"]}
-    return (await client.ask(FLOW, own))["order"], "the buyer"
+    return (await client.ask(FLOW, _keys(begun)))["order"], "the buyer"
 
 
 async def _flow(client: Client, begun: Mapping[str, Any], steps: Steps) -> None:

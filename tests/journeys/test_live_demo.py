@@ -59,6 +59,21 @@ async def test_demo_buy_shows_every_step_the_goods_and_where_the_money_went(
     assert await checker.faults(at_rest=False) == []
 
 
+async def test_demo_buy_again_is_one_call_and_the_goods(
+    live_server: LiveServer, live_db: None
+) -> None:
+    code, told = await bought(live_server.url, Wish(again=True))
+
+    assert code == 0, told
+    assert re.search(r"^savedMethods +[\d,.]+ ms +Sandbox ····4242$", told, re.MULTILINE)
+    assert re.search(r"^buyAgain +[\d,.]+ ms +order K\d{6}-\w+: (processing|captured)$", told, re.M)
+    keys = re.findall(r"STAR-(?:[A-Z0-9]{4}-?){4}", told)
+    assert len(keys) == len(set(keys)) == 2
+    assert len(re.findall(r"From the click on pay to the goods: [\d,]+ ms", told)) == 2
+    assert told.count("callback heard, order paid") == 2
+    assert await checker.faults(at_rest=False) == []
+
+
 async def test_demo_buy_from_elsewhere_in_another_currency(live_server: LiveServer) -> None:
     code, told = await bought(live_server.url, Wish(country="ch", quantity=2, product="music"))
 
