@@ -101,12 +101,18 @@ class FundsFlowLeg:
 class DeliveredGood:
     """Shown to the buyer alone."""
 
+    id: strawberry.ID = derived(
+        lambda good: ids.encode("god", good.id),
+        description="Opaque id, `god_…`; names it in `reportGood`.",
+    )
     line_id: strawberry.ID = derived(
         lambda good: ids.encode("lin", good.line_id), description="The line it belongs to."
     )
     content: str = field(description="The card key, code or text.")
     revealed_at: datetime = field(description="When it was first shown.")
-    revoked: bool = field(description="Whether a refund or dispute has ended the right to it.")
+    revoked: bool = field(
+        description="Whether a refund or dispute has ended the right to it, or another good has replaced it."
+    )
 
 
 @object_type(description="Something that happened to an order.", rows=(Happened,))

@@ -5,6 +5,7 @@ from schema.build import build
 from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
 from schema.coupons import CouponMutation, CouponQuery
+from schema.claims import ClaimMutation, ClaimQuery
 from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
 from schema.merchants import MerchantQuery
@@ -20,6 +21,7 @@ QUERIES: list[type] = [
     ApprovalQuery,
     CatalogueQuery,
     CouponQuery,
+    ClaimQuery,
     DeliveryQuery,
     NodeQuery,
     MarketQuery,
@@ -32,6 +34,7 @@ QUERIES: list[type] = [
 MUTATIONS: list[type] = [
     ApprovalMutation,
     CatalogueMutation,
+    ClaimMutation,
     DeliveryMutation,
     CheckoutMutation,
     CouponMutation,

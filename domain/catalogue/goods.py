@@ -43,7 +43,7 @@ WITH shown AS (
         'goods', (SELECT count(*) FROM theirs),
         'first', (SELECT count(*) FROM shown) + (SELECT count(*) FROM used)), $7
     WHERE EXISTS (SELECT FROM seen) OR EXISTS (SELECT FROM shown) OR EXISTS (SELECT FROM used))
-SELECT order_line_id, place, row_id, key_version, ciphertext, revealed_at, revoked,
+SELECT order_line_id, id, place, row_id, key_version, ciphertext, revealed_at, revoked,
     was_new AND NOT EXISTS (SELECT FROM shown WHERE shown.id = theirs.id)
         AND NOT EXISTS (SELECT FROM used WHERE used.order_line_id = theirs.id) AS is_lost
 FROM theirs ORDER BY order_line_id, id
@@ -84,6 +84,7 @@ async def goods(order_id: UUID, merchant_id: UUID, actor: Actor) -> list[Good]:
             ).decode(),
             row["revealed_at"],
             row["revoked"],
+            row["id"],
         )
         for row in rows
     ]

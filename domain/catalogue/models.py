@@ -107,9 +107,10 @@ class ShopProduct:
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """One revealed thing of an order line."""
+    """One revealed thing of an order line; `id` is its card key's, or its line's for reusable content."""
 
     line_id: UUID
     content: str
     revealed_at: datetime
     revoked: bool
+    id: UUID

@@ -2,6 +2,7 @@
 
 from domain.checkout.again import Bought, Wish, buy_again
 from domain.checkout.charging import QuoteExpired
+from domain.checkout.claims import decide_report, report_good
 from domain.checkout.closing import cancel, expire_due
 from domain.checkout.fulfil import SET_MAX, fulfil
 from domain.checkout.manual import approve_manual, propose_manual
@@ -43,6 +44,7 @@ __all__ = [
     "cancel",
     "check_due",
     "clear",
+    "decide_report",
     "decline",
     "decline_overdue",
     "expire_due",
@@ -53,6 +55,7 @@ __all__ = [
     "pay",
     "propose_manual",
     "recheck",
+    "report_good",
     "request_refund",
     "restock",
     "return_partial",

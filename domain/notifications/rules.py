@@ -41,6 +41,10 @@ class Template(StrEnum):
     HELD = "held"
     DECLINED = "declined"
     SALE_DECLINED = "sale_declined"
+    REPORTED = "reported"
+    REPORT_CONFIRMED = "report_confirmed"
+    REPORT_REFUSED = "report_refused"
+    REPLACED = "replaced"
 
 
 _B, _M, _T = Audience.BUYER, Audience.MERCHANT, Template
@@ -61,6 +65,10 @@ MAILS: Mapping[str, tuple[tuple[Template, Audience], ...]] = {
     "refund.succeeded": ((_T.REFUNDED, _B),),
     "payment.late": ((_T.LATE, _M),),
     "payment.mismatch": ((_T.MISMATCH, _M),),
+    "goods.reported": ((_T.REPORTED, _M),),
+    "goods.confirmed": ((_T.REPORT_CONFIRMED, _B),),
+    "goods.refused": ((_T.REPORT_REFUSED, _B),),
+    "goods.replaced": ((_T.REPLACED, _B),),
     STOCK_RAN_LOW: ((_T.STOCK_LOW, _M),),
 }
 

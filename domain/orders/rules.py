@@ -95,6 +95,10 @@ class EventKind(StrEnum):
     REFUND_FAILED = "refund.failed"
     REFUNDED = "order.refunded"
     REVOKED = "goods.revoked"
+    REPORTED = "goods.reported"
+    REPORT_CONFIRMED = "goods.confirmed"
+    REPORT_REFUSED = "goods.refused"
+    REPLACED = "goods.replaced"
     RELEASED = "risk.released"
     RISK_DECLINED = "risk.declined"
 

@@ -24,22 +24,27 @@ async def open_exception(
     *,
     capture: Capture | None = None,
     merchant_id: UUID | None = None,
+    order_id: UUID | None = None,
+    amount: Money | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make a doubtful money fact visible to a person, once per kind, capture and facts.
+    """Make a doubtful money fact visible to a person, once per kind, order, capture and facts.
 
-    Joins the caller's transaction.
+    Joins the caller's transaction. A `capture` says whose and how much; without one the others may.
     """
+    if capture is not None:
+        merchant_id, order_id = capture.merchant_id, capture.order_id
+        amount = Money(capture.amount_minor, capture.ccy)
     await db.execute(
         "INSERT INTO money_exception (id, kind, merchant_id, order_id, capture_id, amount_minor, ccy, facts_json)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
         uuid7(),
         kind,
-        capture.merchant_id if capture else merchant_id,
-        capture.order_id if capture else None,
+        merchant_id,
+        order_id,
         capture.id if capture else None,
-        capture.amount_minor if capture else None,
-        capture.ccy if capture else None,
+        amount.minor if amount else None,
+        amount.currency if amount else None,
         dict(facts or {}),
     )
 

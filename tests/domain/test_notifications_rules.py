@@ -70,6 +70,10 @@ def test_each_event_tells_the_right_people() -> None:
         "refund.succeeded": [("refunded", ORDER.email, "ja")],
         "payment.late": [("late", ORDER.shop_email, "zh")],
         "payment.mismatch": [("mismatch", ORDER.shop_email, "zh")],
+        "goods.reported": [("reported", ORDER.shop_email, "zh")],
+        "goods.confirmed": [("report_confirmed", ORDER.email, "ja")],
+        "goods.refused": [("report_refused", ORDER.email, "ja")],
+        "goods.replaced": [("replaced", ORDER.email, "ja")],
         "stock.low": [("stock_low", ORDER.shop_email, "zh")],
     }
 

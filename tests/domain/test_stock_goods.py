@@ -99,7 +99,7 @@ async def test_e10_a_refund_revokes_what_was_seen_and_hides_what_was_not(db: Non
         assert await catalogue.revoke(seen) == 0
 
     [after] = await catalogue.goods(seen, shop.merchant_id, BUYER)
-    assert after == Good(before.line_id, before.content, before.revealed_at, True)
+    assert after == Good(before.line_id, before.content, before.revealed_at, True, before.id)
     assert await catalogue.goods(unseen, shop.merchant_id, BUYER) == []
 
 
