@@ -9,7 +9,7 @@ from typing import Any
 
 from domain import ledger
 from domain.core import clock, db, ids
-from domain.identity import Role, Viewer
+from domain.identity import OperatorRole, Role, Viewer
 from domain.ledger import AccountKey
 from tests import make
 from tests.platform import Platform, uuid_of
@@ -30,6 +30,19 @@ def merchant(of: make.Shop, role: Role = Role.FINANCE) -> Viewer:
     later = clock.now() + timedelta(hours=1)
     roles = {of.merchant_id: role}
     return Viewer(of.merchant_id, "owner@example.com", None, ids.uuid7(), later, roles)
+
+
+def operator(*roles: OperatorRole) -> Viewer:
+    later = clock.now() + timedelta(hours=1)
+    return Viewer(
+        ids.uuid7(),
+        "op@example.com",
+        None,
+        ids.uuid7(),
+        later,
+        operator=True,
+        operator_roles=frozenset(roles or {OperatorRole.FINANCE}),
+    )
 
 
 async def refund(

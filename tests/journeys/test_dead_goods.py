@@ -5,47 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from domain import catalogue, checkout, delivery, ledger, notifications
 from domain.catalogue import Delivery
 from domain.catalogue.ports import SupplyAnswer, SupplyState, suppliers
-from domain.core import clock, db, ids, vault
+from domain.core import db, ids, vault
 from domain.core.money import Money
 from domain.identity import OperatorRole, Role, Viewer
 from tests import make
 from tests.domain.test_delivery import Supplier
 from tests.horizon import passed
-from tests.journeys.refunding import merchant, refund, settle, sold
+from tests.journeys.refunding import merchant, operator, refund, settle, sold
+from tests.journeys.reporting import REPLACE, Bought, decide
 from tests.platform import Platform, running, uuid_of
 
-REPORT = """
-mutation ($input: ReportGoodInput!, $key: String!) {
-  reportGood(input: $input) @idempotent(key: $key) {
-    __typename
-    ... on GoodReport { id orderId lineId goodId reason state decidedAt }
-    ... on Problem { code path }
-  }
-}"""
-REPLACE = """
-mutation ($input: ReplaceGoodInput!, $key: String!) {
-  replaceGood(input: $input) @idempotent(key: $key) {
-    __typename
-    ... on GoodReport { id state }
-    ... on Problem { code path }
-    ... on ReportClosed { decided }
-    ... on OrderStateConflict { status }
-    ... on OutOfStock { available }
-  }
-}"""
-GOODS = """
-query ($id: ID!, $key: String) {
-  order(id: $id, accessKey: $key) { lines { id } goods { id lineId content revoked } timeline { kind } }
-}"""
 WAITING = "{ goodReports(first: 10) { nodes { id state reason } } }"
 PRICE = Money(1_990, "USD")
 _keys = itertools.count(1)
@@ -60,56 +36,10 @@ async def platform(
     assert await ledger.check() == []
 
 
-class Bought:
-    """A delivered order as its buyer holds it."""
-
-    def __init__(self, platform: Platform, of: make.Shop, order_id: str, key: str) -> None:
-        self.platform, self.of, self.order_id, self.key = platform, of, order_id, key
-
-    async def seen(self) -> dict[str, Any]:
-        """The goods, opened, with lines and timeline."""
-        found: dict[str, Any] = (
-            await self.platform.data(GOODS, {"id": self.order_id, "key": self.key})
-        )["order"]
-        return found
-
-    async def report(self, *, key: str | None = None, **asked: Any) -> dict[str, Any]:
-        """reportGood; the union member."""
-        if "lineId" not in asked:
-            asked["lineId"] = (await self.seen())["lines"][0]["id"]
-        given = {"orderId": self.order_id, "accessKey": self.key, "reason": "invalid code", **asked}
-        found: dict[str, Any] = (
-            await self.platform.data(REPORT, {"input": given, "key": key or f"r-{next(_keys)}"})
-        )["reportGood"]
-        return found
-
-    async def kinds(self) -> list[str]:
-        return [event["kind"] for event in (await self.seen())["timeline"]]
-
-
 async def bought(platform: Platform, *, keys: int = 3, quantity: int = 1) -> Bought:
     of = await make.shop(price=PRICE, keys=keys)
     order_id, key = await sold(platform, of, quantity=quantity)
     return Bought(platform, of, order_id, key)
-
-
-async def decide(
-    of: Bought,
-    report: dict[str, Any],
-    verdict: str = "REPLACE",
-    *,
-    viewer: Viewer | None = None,
-    key: str | None = None,
-) -> dict[str, Any]:
-    given = {"reportId": report["id"], "verdict": verdict, "note": "tried it"}
-    found: dict[str, Any] = (
-        await of.platform.data(
-            REPLACE,
-            {"input": given, "key": key or f"d-{next(_keys)}"},
-            viewer=viewer or merchant(of.of, Role.SUPPORT),
-        )
-    )["replaceGood"]
-    return found
 
 
 async def states(of: Bought) -> dict[str, int]:
@@ -331,19 +261,6 @@ async def test_e17_h03_only_its_merchant_and_support_decide(platform: Platform) 
     row = await db.row("SELECT actor_kind FROM audit_log WHERE action = 'goods.report.replaced'")
     assert row is not None
     assert row["actor_kind"] == "operator"
-
-
-def operator(role: OperatorRole) -> Viewer:
-    later = clock.now() + timedelta(hours=1)
-    return Viewer(
-        ids.uuid7(),
-        "op@example.com",
-        None,
-        ids.uuid7(),
-        later,
-        operator=True,
-        operator_roles=frozenset({role}),
-    )
 
 
 async def _bought_elsewhere(platform: Platform, of: make.Shop, kind: str) -> Bought:

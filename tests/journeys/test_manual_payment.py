@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from domain import ledger
-from domain.core import clock, db, ids
+from domain.core import clock, db
 from domain.core.money import Money
 from domain.identity import OperatorRole, Viewer
 from domain.ledger import AccountKey
 from domain.payments.ports import providers
 from plugins.payment.manual import Manual
 from tests import make
-from tests.journeys.refunding import merchant, refund, settle
+from tests.journeys.refunding import merchant, operator, refund, settle
 from tests.platform import Platform, running, uuid_of
 
 PROPOSE = """
@@ -53,19 +53,6 @@ async def platform(
         monkeypatch.setitem(providers, "manual", Manual())
         yield found
     assert await ledger.check() == []
-
-
-def operator(*roles: OperatorRole) -> Viewer:
-    later = clock.now() + timedelta(hours=1)
-    return Viewer(
-        ids.uuid7(),
-        "op@example.com",
-        None,
-        ids.uuid7(),
-        later,
-        operator=True,
-        operator_roles=frozenset(roles or {OperatorRole.FINANCE}),
-    )
 
 
 ANN, BEN, CLEO = (operator() for _ in range(3))
