@@ -78,19 +78,15 @@ async def decide(info: Asked, input: ReplaceGoodInput) -> GoodReport:
     found = await catalogue.find_report(report_id)
     if not access.may_see(info.context, found.merchant_id):
         raise NotFound(path=("input", "reportId"))
-    access.require_merchant(info.context, found.merchant_id, *DECIDERS)
-    kind = "operator" if found.merchant_id not in _own(info) else "member"
+    viewer = access.require_merchant(info.context, found.merchant_id, *DECIDERS)
+    kind = "merchant" if found.merchant_id in viewer.roles else "operator"
     return await checkout.decide_report(
         report_id,
         ReportState(input.verdict.value),
-        Actor(kind, info.context.caller, request_id=info.context.request_id),
+        Actor(kind, ids.encode("acc", viewer.account_id), request_id=info.context.request_id),
         input.note,
         info.context.once(info),
     )
-
-
-def _own(info: Asked) -> list[UUID]:
-    return list(access.require_viewer(info.context).roles)
 
 
 REPORTS = Listing("good.reports", datetime, UUID)

@@ -4,8 +4,8 @@ from schema.approvals import ApprovalMutation, ApprovalQuery
 from schema.build import build
 from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
-from schema.coupons import CouponMutation, CouponQuery
 from schema.claims import ClaimMutation, ClaimQuery
+from schema.coupons import CouponMutation, CouponQuery
 from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
 from schema.merchants import MerchantQuery

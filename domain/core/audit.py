@@ -28,9 +28,9 @@ request_id) VALUES ($1, $2, $3, $4, $5, $6, $7)
 
 
 async def record(
-    merchant_id: UUID, actor: Actor, action: str, subject_id: UUID, **facts: Any
+    merchant_id: UUID | None, actor: Actor, action: str, subject_id: UUID, **facts: Any
 ) -> None:
-    """One row of the audit log, in the caller's transaction."""
+    """One row of the audit log, in the caller's transaction; `merchant_id` None for the platform's own."""
     assert db.in_transaction(), "an audit row commits with what it tells of"
     await db.execute(
         _RECORD, merchant_id, actor.kind, actor.id, action, subject_id, facts, actor.request_id

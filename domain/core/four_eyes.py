@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain.core import clock, db, once
+from domain.core import audit, clock, db, ids, once
 from domain.core.errors import DomainError, NotFound
 
 LASTS = timedelta(hours=24)
@@ -167,16 +167,12 @@ async def waiting(
 
 
 async def _audit(did: str, about: Approval, account_id: UUID) -> None:
-    await db.execute(
-        "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json)"
-        " VALUES ($1, 'account', $2, $3, $4, $5)",
+    await audit.record(
         about.merchant_id,
-        str(account_id),
+        audit.Actor("account", ids.encode("acc", account_id)),
         f"{about.kind}.{did}",
         about.subject_id,
-        {
-            "approval": str(about.id),
-            "request": about.request,
-            "request_hash": about.request_hash.hex(),
-        },
+        approval=ids.encode("apr", about.id),
+        request=about.request,
+        request_hash=about.request_hash.hex(),
     )

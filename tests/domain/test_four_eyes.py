@@ -49,7 +49,10 @@ async def test_h29_another_person_approves_exactly_what_was_asked() -> None:
 
     assert (done.state, done.approved_by, done.request) == ("approved", BEN, REQUEST)
     assert done.request_hash == four_eyes.digest("test.act", of.subject_id, REQUEST)
-    assert await audits() == [("test.act.asked", str(ANN)), ("test.act.approved", str(BEN))]
+    assert await audits() == [
+        ("test.act.asked", ids.encode("acc", ANN)),
+        ("test.act.approved", ids.encode("acc", BEN)),
+    ]
     assert await four_eyes.waiting(None, 10) == []
 
 
@@ -60,7 +63,7 @@ async def test_h29_the_same_person_is_refused() -> None:
         await approve(of, ANN)
 
     assert [one.id for one in await four_eyes.waiting(None, 10)] == [of.id]
-    assert await audits() == [("test.act.asked", str(ANN))]
+    assert await audits() == [("test.act.asked", ids.encode("acc", ANN))]
 
 
 async def test_h29_the_table_itself_refuses_the_same_person() -> None:
@@ -94,7 +97,7 @@ async def test_h29_another_hash_is_not_what_was_asked() -> None:
     with pytest.raises(ApprovalDiffers):
         await approve(of, BEN, digest=other)
 
-    assert await audits() == [("test.act.asked", str(ANN))]
+    assert await audits() == [("test.act.asked", ids.encode("acc", ANN))]
 
 
 async def test_h29_of_another_kind_there_is_no_such_approval() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from domain import ledger
-from domain.core import clock, db
+from domain.core import clock, db, ids
 from domain.core.money import Money
 from domain.identity import OperatorRole, Viewer
 from domain.ledger import AccountKey
@@ -136,8 +136,8 @@ async def test_e06_two_people_make_an_order_paid_and_it_is_delivered(platform: P
     assert (await platform.data(WAITING, viewer=BEN))["approvals"]["nodes"] == []
     actions = await db.fetch("SELECT action, actor_id FROM audit_log ORDER BY no")
     assert [(row["action"], row["actor_id"]) for row in actions[:2]] == [
-        ("payment.manual.asked", str(ANN.account_id)),
-        ("payment.manual.approved", str(BEN.account_id)),
+        ("payment.manual.asked", ids.encode("acc", ANN.account_id)),
+        ("payment.manual.approved", ids.encode("acc", BEN.account_id)),
     ]
 
 
