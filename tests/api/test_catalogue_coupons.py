@@ -182,6 +182,20 @@ async def test_j12_c23_coupons_change_by_version_and_orders_do_not_move_it(db: N
     assert await core.value("SELECT used FROM coupon") == 1
 
 
+async def test_b11_of_many_checkouts_at_once_as_many_get_the_coupon_as_its_limit_says(
+    db: None,
+) -> None:
+    shop = await make.shop(keys=50)
+    await (await member(shop)).do("createCoupon", ten(shop, useLimit=3))
+
+    answers = await asyncio.gather(*(buy(shop, "TEN", f"b{place}") for place in range(12)))
+
+    kinds = sorted(one["__typename"] for one in answers)
+    assert kinds == ["Checkout"] * 3 + ["CouponInvalid"] * 9
+    assert await core.value("SELECT used FROM coupon") == 3
+    assert await core.value("SELECT count(*) FROM orders") == 3
+
+
 async def test_b11_a_limit_that_is_lowered_meanwhile_holds_for_everyone(db: None) -> None:
     shop = await make.shop(keys=1)
     made = await (await member(shop)).do("createCoupon", ten(shop, useLimit=20))

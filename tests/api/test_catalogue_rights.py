@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from domain import catalogue
+from domain import catalogue, identity
 from domain.catalogue import CouponKind, CouponTerms
 from domain.core import db as core
 from domain.core import ids
-from domain.identity import Role
+from domain.identity import AccountKind, OperatorRole, Role
 from tests import make
 from tests.api.desk import Desk, code, member, usd
 
@@ -119,6 +119,22 @@ async def test_h01_only_members_and_operators_read_it(db: None, name: str) -> No
     assert code(foreign) == code(missing) == "NOT_FOUND"
     assert code(guest) == ("NOT_FOUND" if name == "node" else "UNAUTHENTICATED")
     assert "errors" not in reader, reader
+
+
+async def test_h03_an_operator_reads_every_shelf_and_changes_none(db: None) -> None:
+    shop = await make.shop(keys=1)
+    of = await ids_of(shop)
+    email, password = "operator@kami.test", "correct horse battery"
+    account = await identity.register(email, password, kind=AccountKind.OPERATOR)
+    await identity.grant_operator(account, OperatorRole.SUPPORT)
+    desk = Desk((await identity.sign_in(email, password, "203.0.113.9")).token)
+
+    for prefix, document in READS.values():
+        assert "errors" not in await desk.ask(document, {"id": of[prefix]}), document
+    for name, input in inputs(of).items():
+        assert code(await desk.post(name, input)) == "FORBIDDEN", name
+
+    assert await core.value("SELECT count(*) FROM audit_log WHERE merchant_id IS NOT NULL") == 0
 
 
 async def test_h01_things_of_others_cannot_be_named_inside_ones_own(db: None) -> None:

@@ -149,6 +149,29 @@ async def test_terms_are_at_most_two_seconds_old(db: None, monkeypatch: pytest.M
     assert (await merchants.plans([merchant_id]))[merchant_id].days == 0
 
 
+async def test_a_shop_renamed_by_another_process_is_seen_within_two_seconds(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merchant_id = await opened()
+    shop_id = await merchants.open_shop(merchant_id, "corner", {"en": "Corner"})
+
+    async def seen() -> tuple[str, int]:
+        shop = await merchants.shop_by_handle("corner")
+        assert shop is not None
+        return shop.name("en"), shop.version
+
+    assert await seen() == ("Corner", 1)
+    await core.execute("UPDATE shop SET name_json = $1, version = 2", {"en": "Elsewhere"})
+    assert await seen() == ("Corner", 1)
+    now = clock.monotonic()
+    with monkeypatch.context() as later:
+        later.setattr(clock, "monotonic", lambda: now + 2)
+        assert await seen() == ("Elsewhere", 2)
+    # One's own change is seen at once.
+    await merchants.rename_shop(merchant_id, shop_id, {"en": "Here"}, expected_version=2)
+    assert await seen() == ("Here", 3)
+
+
 async def test_a_new_fee_version_follows_and_the_old_one_stays(db: None) -> None:
     merchant_id = await opened()
     one = await merchants.set_fee(FeeTerms(600))

@@ -17,6 +17,7 @@ mutation ($input: BuyAgainInput!, $key: String!) {
     ... on Payment {
       id status accessKey amount { amount currency } nextAction { __typename } order { id number status }
     }
+    ... on PriceChanged { total { amount } unitPrice { amount } changes { line } }
     ... on Problem { code message path retryable }
   }
 }"""

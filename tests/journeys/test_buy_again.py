@@ -214,7 +214,24 @@ async def test_another_total_than_expected_places_nothing(platform: Platform) ->
     changed = await buyer.again(key="tap", expectedTotal=agreed)
     other = await buyer.again(expectedTotal={"amount": "11.50", "currency": "EUR"})
 
-    assert changed["code"] == other["code"] == "PRICE_CHANGED"
+    shown = {
+        "variantId": ids.encode("var", of.variant_id),
+        "quantity": 1,
+        "unitPrice": agreed,
+    }
+    by_unit = await buyer.again(key="tap", lines=[shown])
+
+    assert changed["code"] == other["code"] == by_unit["code"] == "PRICE_CHANGED"
+    assert (changed["total"], changed["unitPrice"], changed["changes"]) == (
+        {"amount": "11.50"},
+        None,
+        [],
+    )
+    assert (by_unit["total"], by_unit["unitPrice"], by_unit["changes"]) == (
+        None,
+        {"amount": "11.50"},
+        [{"line": 0}],
+    )
     assert await count("orders") == 1
     assert await count("payment_attempt") == 1
     assert await count("idempotency WHERE scope LIKE '%buyAgain%'") == 0
