@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import Context
 from typing import Any
 from uuid import UUID
 
@@ -16,10 +17,13 @@ ORDERS = "orders"
 CAPTURES = "captures"
 PROMISES = "promises"
 IDS_MAX = 500
+RING_EVERY_S = 0.003
 
 _PREFIX = "kami:bell:"
 _log = structlog.get_logger(__name__)
 _redis: Redis | None = None
+_ringer: asyncio.Task[None] | None = None
+_waiting: dict[str, set[str] | None] = {}  # ids by topic, None for everybody
 
 
 def open(url: str) -> None:
@@ -29,11 +33,14 @@ def open(url: str) -> None:
 
 
 async def close() -> None:
-    """Drop the connections."""
-    global _redis
+    """Send what still waits, then drop the connections."""
+    global _redis, _ringer
+    if _ringer is not None and _ringer.get_loop() is asyncio.get_running_loop():
+        await asyncio.wait([_ringer])
     if _redis is not None:
         await _redis.aclose()
-    _redis = None
+    _redis = _ringer = None
+    _waiting.clear()
 
 
 def server() -> Redis:
@@ -43,14 +50,44 @@ def server() -> Redis:
 
 
 async def ring(topic: str, *ids: UUID | str) -> None:
-    """Wake whoever listens to `topic`; never fails, a lost ring is found by the sweeper."""
+    """Wake whoever listens to `topic`; never waits, never fails, a lost ring is found by the sweeper.
+
+    Without ids everybody is meant. What rings while a message is on its way, or within `RING_EVERY_S` of it,
+    leaves together as the next one: a message costs all who hear it more than an id in it does.
+    """
     if _redis is None:
         return
-    try:
-        body = orjson.dumps([str(one) for one in ids[:IDS_MAX]])
-        await _redis.publish(_PREFIX + topic, body)
-    except (RedisError, OSError, TimeoutError) as error:
-        _log.warning("bell.silent", topic=topic, error=type(error).__name__)
+    waiting = _waiting.setdefault(topic, set())
+    if not ids:
+        _waiting[topic] = None
+    elif waiting is not None:
+        waiting.update(map(str, ids))
+    global _ringer
+    # A loop that was closed in mid-ring (a command, a test) leaves a task behind that never ends.
+    if _ringer is None or _ringer.done() or _ringer.get_loop() is not asyncio.get_running_loop():
+        _ringer = asyncio.create_task(_send(_redis), name="bell.ring", context=Context())
+
+
+async def _send(redis: Redis) -> None:
+    while _waiting:
+        rung = dict(_waiting)
+        _waiting.clear()
+        try:
+            async with redis.pipeline(transaction=False) as pipe:
+                for topic, ids in rung.items():
+                    for body in _bodies(ids):
+                        pipe.publish(_PREFIX + topic, body)
+                await pipe.execute()
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("bell.silent", topics=sorted(rung), error=type(error).__name__)
+        await asyncio.sleep(RING_EVERY_S)
+
+
+def _bodies(ids: set[str] | None) -> list[bytes]:
+    if ids is None:
+        return [b"[]"]  # whoever listens is meant, and with it every id that waited
+    some = list(ids)
+    return [orjson.dumps(some[first : first + IDS_MAX]) for first in range(0, len(some), IDS_MAX)]
 
 
 async def listen(*topics: str) -> AsyncIterator[tuple[str, list[str]]]:
