@@ -6,7 +6,7 @@
 
 from domain.catalogue.actions import add_product, add_variant, change_product, change_variant
 from domain.catalogue.coupons import give_back_coupons, keep_coupons, redeem
-from domain.catalogue.goods import goods, reseal
+from domain.catalogue.goods import Reveal, goods, reseal, reveal
 from domain.catalogue.holds import extend, fold, release, sweep
 from domain.catalogue.imports import (
     ImportRefused,
@@ -179,6 +179,7 @@ __all__ = [
     "ReportClosed",
     "ReportState",
     "ReusableStock",
+    "Reveal",
     "RowProblem",
     "RowVerdict",
     "ShelfState",
@@ -252,6 +253,7 @@ __all__ = [
     "reportable",
     "reseal",
     "reserve",
+    "reveal",
     "restore",
     "revoke",
     "sell",

@@ -10,7 +10,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from domain import catalogue
-from domain.catalogue import Actor, Ask, CodeKnown, Delivery, Good, OutOfStock
+from domain.catalogue import Actor, Ask, CodeKnown, Delivery, Good, OutOfStock, Reveal
 from domain.core import clock, ids, vault
 from domain.core import db as core
 from domain.core.errors import InputInvalid, NotFound
@@ -61,6 +61,86 @@ async def test_d12_another_session_is_another_audit_row(db: None) -> None:
         ("K1", {"goods": 1, "first": 1}),
         ("acc_9", {"goods": 1, "first": 0}),
     ]
+
+
+async def test_d12_many_orders_are_one_statement_and_one_audit_row_each(db: None) -> None:
+    shop, other = await make.shop(keys=4), await make.shop(keys=4)
+    mine, more, theirs = await bought(shop, 2), await bought(shop), await bought(other)
+    nothing = ids.uuid7()
+    support = Actor("operator", "acc_9", session="sess_9", request_id="req-9")
+    asked = [
+        Reveal(more, shop.merchant_id, Actor("buyer", "K2", session="page", request_id="req-2")),
+        Reveal(mine, shop.merchant_id, BUYER),
+        Reveal(nothing, shop.merchant_id, BUYER),
+        Reveal(theirs, other.merchant_id, support),
+        Reveal(theirs, shop.merchant_id, support),  # another merchant's: not there
+        Reveal(mine, shop.merchant_id, BUYER),
+    ]
+
+    async with core.statements() as sent:
+        found = await catalogue.reveal(asked)
+
+    reveals = [sql for sql in sent if "INSERT INTO audit_log" in sql]
+    assert len(reveals) == 2  # an order twice in one call is looked at once per statement
+    assert [len(one) for one in found if isinstance(one, list)] == [1, 2, 0, 1, 0, 2]
+    assert found[1] == found[5]
+    contents = {good.content for one in found if isinstance(one, list) for good in one}
+    assert len(contents) == 4
+    rows = await core.fetch("SELECT subject_id, actor_id, request_id, facts_json FROM audit_log")
+    assert sorted(tuple(row) for row in rows) == sorted(
+        [
+            (mine, "K1", "req-1", {"goods": 2, "first": 2}),
+            (more, "K2", "req-2", {"goods": 1, "first": 1}),
+            (theirs, "acc_9", "req-9", {"goods": 1, "first": 1}),
+        ]
+    )
+    assert await core.value("SELECT count(*) FROM reveal") == 3
+
+
+async def test_d12_two_sessions_of_one_order_in_one_call_are_two_audit_rows(db: None) -> None:
+    shop = await make.shop(keys=1)
+    order = await bought(shop)
+    support = Actor("operator", "acc_9", session="sess_9")
+
+    first, second = await catalogue.reveal(
+        [Reveal(order, shop.merchant_id, BUYER), Reveal(order, shop.merchant_id, support)]
+    )
+
+    assert first == second
+    assert sorted(row[1:] for row in await audits()) == [
+        ("K1", {"goods": 1, "first": 1}),
+        ("acc_9", {"goods": 1, "first": 0}),
+    ]
+
+
+async def test_d12_sets_that_share_orders_never_lock_each_other_out(db: None) -> None:
+    shop = await make.shop(keys=24)
+    orders = [await bought(shop, 2) for _ in range(12)]
+    asked = [Reveal(order, shop.merchant_id, BUYER) for order in orders]
+
+    found = await asyncio.gather(
+        *(catalogue.reveal(asked if place % 2 else asked[::-1]) for place in range(8))
+    )
+
+    assert all((one if place % 2 else one[::-1]) == found[1] for place, one in enumerate(found))
+    assert await audits() == [("goods.reveal", "K1", {"goods": 2, "first": 2})] * 12
+
+
+async def test_h26_goods_that_do_not_open_are_an_error_of_their_order_alone(db: None) -> None:
+    shop = await make.shop(keys=2)
+    broken, whole = await bought(shop), await bought(shop)
+    await core.execute(
+        "UPDATE card_key SET ciphertext = set_byte(ciphertext, 20, get_byte(ciphertext, 20) # 1)"
+        " WHERE order_id = $1",
+        broken,
+    )
+
+    found = await catalogue.reveal(
+        [Reveal(broken, shop.merchant_id, BUYER), Reveal(whole, shop.merchant_id, BUYER)]
+    )
+
+    assert isinstance(found[0], InvalidTag)
+    assert [good.content[:4] for good in found[1]] == ["KEY-"]  # type: ignore[union-attr]
 
 
 async def test_d12_nothing_is_decrypted_inside_a_transaction(db: None) -> None:
