@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import (
+    Awaitable,
+    Sequence,
+)
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import strawberry
 from strawberry import Parent
-from strawberry.dataloader import DataLoader
 
 from domain import catalogue, checkout, fx, merchants, orders, payments
-from domain.core import clock, ids, live, vault
+from domain.core import ids, vault
 from domain.core.errors import NotFound
-from domain.core.events import Event
 from domain.core.money import Money
-from domain.core.settings import settings
 from domain.orders import OrderView
 from domain.payments import Offer
 from domain.settlement import FundsLeg
 from domain.settlement.rules import buyers_leg
 from resolvers import access, page
 from resolvers.context import Asked
+from resolvers.gather import Gathered
 from resolvers.inputs import MoneyInput
 from resolvers.selection import selected
 
@@ -38,12 +39,19 @@ class Seen:
     view: OrderView
     is_buyer: bool
     sees_split: bool
-    goods: list[catalogue.Good] | None = None  # once revealed
+    revealed: list[catalogue.Good] | None = None
 
     @property
     def order(self) -> orders.Order:
         """The row."""
         return self.view.order
+
+    @property
+    def goods(self) -> list[catalogue.Good] | None:
+        """The goods as far as nobody has to be asked for them; None when they are yet to be revealed."""
+        if not self.is_buyer or self.view.order.delivered_at is None:
+            return []
+        return self.revealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,54 +67,39 @@ class Paid:
     access_key: str | None = None  # of an order that this very call placed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Happened:
-    """One event and the order it happened to."""
+    """One event and the order it happened to; `written` is what the door has written it out as."""
 
     order_id: UUID
     sequence: int
     kind: str
-    at: datetime
+    recorded: str
     seen: Seen
+    written: dict[Any, bytes] = field(default_factory=dict)
+    _cursor: str | None = None
 
     @property
     def cursor(self) -> str:
         """The signed place of this event in its order's stream."""
-        return _cursor(self.order_id, self.sequence)
+        if self._cursor is None:
+            self._cursor = cursor_of(self.order_id, self.sequence)
+        return self._cursor
+
+    @property
+    def at(self) -> datetime:
+        """When it was recorded."""
+        return datetime.fromisoformat(self.recorded)
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """History was pruned: fetch the order again, then resume."""
-
-    resume_cursor: str
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """Nothing happened, and the stream is alive."""
-
-    at: datetime
-
-
-def _scope(order_id: UUID) -> str:
+def scope(order_id: UUID) -> str:
+    """What the cursors of one order are good for."""
     return f"order.events:{order_id}"
 
 
-def _cursor(order_id: UUID, sequence: int) -> str:
-    return page.sign(_scope(order_id), sequence)
-
-
-_beat = Heartbeat(datetime.min.replace(tzinfo=UTC))
-
-
-def _heartbeat() -> Heartbeat:
-    """The heartbeat of this second, one object for all listeners: the door writes it out once."""
-    global _beat
-    now = clock.now().replace(microsecond=0)
-    if _beat.at != now:
-        _beat = Heartbeat(now)
-    return _beat
+def cursor_of(order_id: UUID, sequence: int) -> str:
+    """The signed place of an event in its order's stream."""
+    return page.sign(scope(order_id), sequence)
 
 
 def parts_of(info: Asked, *path: str) -> frozenset[str]:
@@ -220,7 +213,7 @@ def offer_of(provider: str, code: str) -> Offer:
 async def timeline(seen: Parent[Seen], info: Asked) -> list[Happened]:
     """Everything that happened to an order, in order."""
     return [
-        Happened(seen.order.id, row[0], row[1], datetime.fromisoformat(row[3]), seen)
+        Happened(seen.order.id, row[0], row[1], row[3], seen)
         for row in await part(info, seen, "timeline")
     ]
 
@@ -238,93 +231,24 @@ async def funds(seen: Parent[Seen], info: Asked) -> list[FundsLeg]:
     return list(found.values())
 
 
-async def goods(seen: Parent[Seen], info: Asked) -> list[catalogue.Good]:
+def goods(
+    seen: Parent[Seen], info: Asked
+) -> list[catalogue.Good] | Awaitable[list[catalogue.Good]]:
     """The goods, revealed under audit to the buyer alone; empty before delivery."""
-    if not seen.is_buyer or seen.order.delivered_at is None:
-        return []
-    if seen.goods is None:
-        seen.goods = await catalogue.goods(
-            seen.order.id,
-            seen.order.merchant_id,
-            # The access key is one visitor, however often the page is opened: one reveal, one audit row.
-            catalogue.Actor(
-                "buyer", seen.order.number, session="buyer", request_id=info.context.request_id
-            ),
-        )
-    return seen.goods
+    known = seen.goods
+    return known if known is not None else _reveal(seen, info.context.request_id)
 
 
-async def _seen(order_ids: list[tuple[UUID, frozenset[str]]]) -> Sequence[OrderView | None]:
-    found: dict[UUID, OrderView] = {}
-    for parts in {parts for _, parts in order_ids}:
-        wanted = [order_id for order_id, asked in order_ids if asked == parts]
-        found.update(await orders.views(wanted, parts))
-    return [found.get(order_id) for order_id, _ in order_ids]
+async def _reveal(seen: Seen, request_id: str) -> list[catalogue.Good]:
+    order = seen.order
+    # The access key is one visitor, however often the page is opened: one reveal, one audit row.
+    actor = catalogue.Actor("buyer", order.number, session="buyer", request_id=request_id)
+    found = await _revealing.load(catalogue.Reveal(order.id, order.merchant_id, actor))
+    seen.revealed = found
+    return found
 
 
-async def watch(
-    info: Asked,
-    order_id: strawberry.ID,
-    access_key: str | None = None,
-    after: str | None = None,
-) -> AsyncIterator[Happened | Gap | Heartbeat]:
-    """Everything after the cursor, then what happens, with a heartbeat while nothing does.
-
-    An order is read again only for an event that is newer than what was read: events that come together share it.
-    """
-    parts = parts_of(info, "order")
-    seen = await _look_up(info, order_id, access_key, parts)
-    if seen is None:
-        raise NotFound(path=("orderId",))
-    subject, is_buyer, sees_split = seen.order.id, seen.is_buyer, seen.sees_split
-    last = int(page.read(after, _scope(subject), int)[0]) if after else 0
-    async with live.hub().listen(subject, after=last) as listener:
-        while True:
-            event = await listener.next(settings().live_heartbeat_s)
-            if event is None:
-                yield _heartbeat()
-                continue
-            if event.sequence > last + 1:
-                yield Gap(_cursor(subject, event.sequence - 1))
-            last = event.sequence
-            if seen is None or seen.order.event_seq < last:
-                seen = Seen(await _read(subject, parts), is_buyer, sees_split)
-            yield Happened(subject, last, event.kind, _time(event), seen)
-            if not listener.has_more:
-                seen = None  # nothing of an order stays in memory while nothing happens to it
-
-
-async def _read(order_id: UUID, parts: frozenset[str]) -> OrderView:
-    view = await read_together(order_id, parts)
-    assert view is not None
-    return view
-
-
-def _time(event: Event) -> datetime:
-    assert event.recorded_at is not None
-    return event.recorded_at
-
-
-async def read_together(order_id: UUID, parts: frozenset[str]) -> OrderView | None:
-    """One order, read in one statement with all that other listeners of this process want in the same turn."""
-    return await gathered.load((order_id, parts))
-
-
-class _Gathered:
-    """A loader without a memory, shared by every listener of the process."""
-
-    def __init__(self) -> None:
-        self._loader: Any = None
-
-    async def load(self, key: tuple[UUID, frozenset[str]]) -> OrderView | None:
-        """Collect what is asked for in one turn of the loop and read it at once."""
-        if self._loader is None:
-            self._loader = DataLoader(load_fn=_seen, cache=False, max_batch_size=500)
-        found: OrderView | None = await self._loader.load(key)
-        return found
-
-
-gathered = _Gathered()
+_revealing = Gathered(catalogue.reveal)
 
 
 @strawberry.input(description="Give money back to the buyer of an order.")

@@ -188,14 +188,18 @@ def field(
     *,
     description: str,
     resolver: Callable[..., Any] | None = None,
+    known: Callable[[Any], Any] | None = None,
     name: str | None = None,
     args: Mapping[str, str] | None = None,
     cost: int = 0,
     deprecation_reason: str | None = None,
 ) -> Any:
-    """A field below the root: without a resolver the attribute of the same name of the row."""
+    """A field below the root: without a resolver the attribute of the same name of the row.
+
+    `known` reads what `resolver` would give off the row when it is there already, and gives None when it is not.
+    """
     assert description, "every field says what it is"
-    metadata = {"args": dict(args or {}), "cost": cost}
+    metadata = {"args": dict(args or {}), "cost": cost, "known": known}
     if resolver is None:
         return strawberry.field(
             name=name,

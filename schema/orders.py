@@ -15,7 +15,9 @@ from domain.orders import OrderStateConflict as StateConflict
 from domain.settlement import FundsLeg
 from domain.settlement import RefundExceedsCaptured as ExceedsCaptured
 from resolvers import orders as resolve
-from resolvers.orders import Gap, Happened, Heartbeat, Refunded, Seen
+from resolvers import watching
+from resolvers.orders import Happened, Refunded, Seen
+from resolvers.watching import Gap, Heartbeat
 from schema.catalogue import Shop
 from schema.field import (
     Who,
@@ -178,6 +180,7 @@ class Order(Node):
     goods: list[DeliveredGood] = field(
         description="The goods once delivered; always empty for anyone but the buyer.",
         resolver=resolve.goods,
+        known=lambda seen: seen.goods,
     )
 
 
@@ -291,7 +294,7 @@ class OrderSubscription:
     """Streams."""
 
     order_events: OrderEventFrame = subscription_field(
-        resolve.watch,
+        watching.watch,
         who=Who.ANYONE,
         description="Everything that happens to an order: replayed after `after`, then live, with a heartbeat.",
         args={

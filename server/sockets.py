@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
-from server.graphql.limits import CUT, STREAM
+from server.graphql.limits import CUT, STREAM, TELL
 
 # A reader that wakes up in time still finds the close frame behind what it missed.
 CUT_AFTER_S = 5.0
@@ -39,11 +39,23 @@ class Socket(WebSocketsSansIOProtocol):
         scope: Any = getattr(self, "scope", None)
         if scope is not None:
             scope["extensions"][CUT] = self.cut
+            scope["extensions"][TELL] = self.tell
 
     def start_keepalive(self) -> None:
         # Called once, when the handshake is complete: what it took is 3 KiB for every idle subscriber.
         self.request = self.response = None  # type: ignore[assignment]
         super().start_keepalive()
+
+    def tell(self, text: bytes) -> bool:
+        """Write one text message now; False when `send` has to wait for the client or to say that it is gone."""
+        if not self.writable.is_set() or self.disconnected or self.close_sent:
+            return False
+        try:
+            self.conn.send_text(text)
+        except InvalidState:
+            return False
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        return True
 
     def cut(self, code: int, reason: str) -> None:
         """End the connection now, whether the client reads or not."""

@@ -68,30 +68,6 @@ def _event(row: db.Record) -> Event:
 _COLUMNS = "order_id, merchant_id, sequence, kind, facts_json, recorded_at"
 
 
-async def of_order(order_id: UUID, *, after: int = 0, limit: int = READ_MAX) -> list[Event]:
-    """Events of one order with `sequence > after`, in order."""
-    rows = await db.fetch(
-        f"SELECT {_COLUMNS} FROM event_log WHERE order_id = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
-        order_id,
-        after,
-        limit,
-    )
-    return [_event(row) for row in rows]
-
-
-async def of_orders(after: Mapping[UUID, int]) -> list[Event]:
-    """Events of many orders, each after its own sequence: one statement for all listeners of a process."""
-    rows = await db.fetch(
-        "SELECT e.order_id, e.merchant_id, e.sequence, e.kind, e.facts_json, e.recorded_at"
-        " FROM unnest($1::uuid[], $2::int[]) AS a(order_id, sequence)"
-        " JOIN event_log e ON e.order_id = a.order_id AND e.sequence > a.sequence"
-        " ORDER BY e.order_id, e.sequence",
-        list(after),
-        list(after.values()),
-    )
-    return [_event(row) for row in rows]
-
-
 async def follow(reader: str, *, limit: int = READ_MAX) -> tuple[Sequence[Event], Position | None]:
     """The next events for a named reader of the whole log, and the position to `advance` to.
 

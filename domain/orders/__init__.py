@@ -19,10 +19,12 @@ from domain.orders.actions import (
 from domain.orders.models import Buyer, Change, Line, Order, Placement
 from domain.orders.queries import (
     PARTS,
+    Happening,
     OrderView,
     came_late,
     happened,
     held_since,
+    moved,
     of_merchant,
     view,
     views,
@@ -44,6 +46,7 @@ __all__ = [
     "Buyer",
     "Change",
     "EventKind",
+    "Happening",
     "Line",
     "Order",
     "OrderPaymentState",
@@ -64,6 +67,7 @@ __all__ = [
     "lock",
     "lock_one",
     "move",
+    "moved",
     "new_id",
     "of_merchant",
     "place",

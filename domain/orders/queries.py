@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from domain.core import db
@@ -67,27 +67,74 @@ class OrderView:
         return next((UUID(row[0]) for row in self.parts["payments"] if row[1] in LIVE), None)
 
 
-@lru_cache(maxsize=64)
-def _select(parts: frozenset[str]) -> str:
+def _columns(parts: frozenset[str]) -> str:
     # Sorted, so that the same parts are always the same prepared statement.
     extra = "".join(f", ({_PARTS[part]}) AS part_{part}" for part in sorted(parts))
-    columns = ", ".join(f"o.{name.strip()}" for name in COLUMNS.split(","))
-    return f"SELECT {columns}{extra} FROM orders o WHERE o.id = ANY($1)"
+    return ", ".join(f"o.{name.strip()}" for name in COLUMNS.split(",")) + extra
+
+
+@lru_cache(maxsize=64)
+def _select(parts: frozenset[str]) -> str:
+    return f"SELECT {_columns(parts)} FROM orders o WHERE o.id = ANY($1)"
+
+
+def _view(row: db.Record, parts: frozenset[str]) -> OrderView:
+    return OrderView(as_order(row), {part: row[f"part_{part}"] or [] for part in parts})
 
 
 async def views(order_ids: Iterable[UUID], parts: Iterable[str] = ()) -> dict[UUID, OrderView]:
     """Orders by id with the asked parts: one statement however many orders and parts."""
     wanted = frozenset(parts)
     rows = await db.fetch(_select(wanted), list(order_ids))
-    return {
-        row["id"]: OrderView(as_order(row), {part: row[f"part_{part}"] or [] for part in wanted})
-        for row in rows
-    }
+    return {row["id"]: _view(row, wanted) for row in rows}
 
 
 async def view(order_id: UUID, parts: Iterable[str] = ()) -> OrderView | None:
     """One order, or None."""
     return (await views([order_id], parts)).get(order_id)
+
+
+class Happening(NamedTuple):
+    """One event as a watcher is told it; `recorded` is RFC 3339 text."""
+
+    sequence: int
+    kind: str
+    recorded: str
+
+    @property
+    def at(self) -> datetime:
+        """When it was recorded."""
+        return datetime.fromisoformat(self.recorded)
+
+
+# The order and what happened to it come from one snapshot: no event is newer than the order it is shown with.
+_NEWS = (
+    "SELECT json_agg(json_build_array(e.sequence, e.kind, e.recorded_at) ORDER BY e.sequence)"
+    " FROM event_log e WHERE e.order_id = o.id AND e.sequence > a.sequence"
+)
+
+
+@lru_cache(maxsize=64)
+def _select_moved(parts: frozenset[str]) -> str:
+    return (
+        f"SELECT {_columns(parts)}, ({_NEWS}) AS news"
+        " FROM unnest($1::uuid[], $2::int[]) AS a(order_id, sequence) JOIN orders o ON o.id = a.order_id"
+        " WHERE o.event_seq > a.sequence OR o.id = ANY($3)"
+    )
+
+
+async def moved(
+    after: Mapping[UUID, int], unmet: Collection[UUID], parts: frozenset[str]
+) -> dict[UUID, tuple[OrderView, list[Happening]]]:
+    """Orders with events behind a sequence, and those in `unmet` with or without, each with its new events in order.
+
+    One statement for all watchers of a process.
+    """
+    rows = await db.fetch(_select_moved(parts), list(after), list(after.values()), list(unmet))
+    return {
+        row["id"]: (_view(row, parts), [Happening(*one) for one in row["news"] or ()])
+        for row in rows
+    }
 
 
 async def of_merchant(

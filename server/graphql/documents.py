@@ -51,7 +51,7 @@ class Refused(Exception):
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """One operation of a kept document. `plans` and `last_event` are filled by the executor and shared by requests.
+    """One operation of a kept document. `plans` and `plain` are filled when it runs and shared by requests.
 
     `is_static` says that no @skip or @include depends on variables: every request selects the same fields.
     """
@@ -65,7 +65,7 @@ class Operation:
     is_static: bool
     context_node: Any = None
     plans: dict[Any, Any] = field(default_factory=dict)
-    last_event: tuple[Any, bytes] | None = None
+    plain: Any = None
 
 
 @dataclass(slots=True, eq=False)

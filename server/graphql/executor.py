@@ -69,7 +69,8 @@ def _string(value: Any) -> Any:
     return value if type(value) is str else GraphQLString.coerce_output_value(value)
 
 
-def _writer(type_: GraphQLOutputType) -> Read:
+def writer(type_: GraphQLOutputType) -> Read:
+    """How a value of a leaf type is written out."""
     if type_ is GraphQLString:
         return _string
     if isinstance(type_, GraphQLEnumType):
@@ -93,18 +94,21 @@ def _entry(
     if details[0].node.name.value == "__typename":
         return Entry(name, lambda _: path_name, _string, False, details, path_name)
     inner = field.type.of_type if isinstance(field.type, GraphQLNonNull) else field.type
-    read = _reader(field) if is_leaf_type(inner) else None
+    read = reader(field) if is_leaf_type(inner) else None
     if read is None:
         return Entry(name, None, None, True, details, path_name)
-    return Entry(name, read, _writer(inner), inner is field.type, details, path_name)
+    return Entry(name, read, writer(inner), inner is field.type, details, path_name)
 
 
-def _reader(field: GraphQLField) -> Read | None:
-    """How a leaf is read off its row, None when a resolver with info or arguments has to be asked."""
+def reader(field: GraphQLField, *, known: bool = False) -> Read | None:
+    """How a field is read off its row, None when a resolver with info or arguments has to be asked.
+
+    With `known`, what the row may know of a field that has a resolver will do: None there says it does not.
+    """
     declared = field.extensions.get("strawberry-definition")
     if field.args or not isinstance(declared, StrawberryField) or declared.extensions:
         return None
-    read = declared.metadata.get("read")
+    read = declared.metadata.get("read") or (declared.metadata.get("known") if known else None)
     if read is not None:
         return cast(Read, read)
     if declared.is_basic_field and getattr(field.resolve, "_is_default", False):

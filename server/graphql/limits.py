@@ -29,6 +29,8 @@ BUCKETS_MAX = 50_000
 
 # An ASGI extension of `server.sockets`: ends a connection whose client does not read, which ASGI alone cannot.
 CUT = "kami.cut"
+# Another one: writes a whole text message at once, without a coroutine; False when that has to wait.
+TELL = "kami.tell"
 # Set by an open event stream, so that a server that stops ends it at once.
 STREAM = "kami.stream"
 

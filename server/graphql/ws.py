@@ -24,7 +24,7 @@ from server.graphql import limits, masking, request
 from server.graphql.decode import Malformed, decode
 from server.graphql.door import Answer, Door, SessionOver
 from server.graphql.http import context_of
-from server.graphql.limits import CUT
+from server.graphql.limits import CUT, TELL
 from server.graphql.watch import failure, watch
 
 PROTOCOL = "graphql-transport-ws"
@@ -68,9 +68,10 @@ class WebSockets:
             return
         context = context_of(scope, headers)
         cookie = request.cookie_token(headers)
-        cut = (scope.get("extensions") or {}).get(CUT)
-        del headers, offered, scope  # a socket may live for days; this frame with it
-        await Socket(self.door, context, cookie, receive, send, cut).run()
+        extensions = scope.get("extensions") or {}
+        cut, tell = extensions.get(CUT), extensions.get(TELL)
+        del headers, offered, scope, extensions  # a socket may live for days; this frame with it
+        await Socket(self.door, context, cookie, receive, send, cut, tell).run()
 
     def _may_connect(self, headers: request.Headers) -> bool:
         """Browsers send cookies along from any page: an Origin must be one of ours."""
@@ -93,6 +94,7 @@ class Socket:
         "receive",
         "send",
         "tasks",
+        "tell",
         "timer",
     )
 
@@ -104,6 +106,7 @@ class Socket:
         receive: Receive,
         send: Send,
         cut: Callable[[int, str], None] | None,
+        tell: Callable[[bytes], bool] | None,
     ) -> None:
         self.door = door
         self.context = context
@@ -111,6 +114,7 @@ class Socket:
         self.receive = receive
         self.send = send
         self.cut = cut
+        self.tell = tell
         self.is_ready = False
         self.is_closed = False
         self.timer: asyncio.TimerHandle | None = None
@@ -163,7 +167,7 @@ class Socket:
             case "ping":
                 payload = given.get("payload")
                 pong = {"type": "pong", "payload": payload} if payload else {"type": "pong"}
-                await self._write(orjson.dumps(pong).decode())
+                await self._write(orjson.dumps(pong))
             case "pong":
                 pass
             case "connection_init":
@@ -191,7 +195,7 @@ class Socket:
             masking.report(error, self.context)
             raise End(4403, "Forbidden") from None
         self.cookie = None
-        await self._write('{"type":"connection_ack"}')
+        await self._write(b'{"type":"connection_ack"}')
 
     async def _subscribe(self, given: dict[str, Any]) -> None:
         if not self.is_ready:
@@ -236,7 +240,8 @@ class Socket:
     async def _serve(
         self, operation_id: str, mine: asyncio.Task[None], asked: request.Asked, context: Context
     ) -> None:
-        head = f'{{"id":{orjson.dumps(operation_id).decode()},"type":'
+        head = b'{"id":' + orjson.dumps(operation_id) + b',"type":'
+        event = head + b'"next","payload":'
         try:
             opened = await watch(self.door, asked, context)
             if isinstance(opened, Answer):
@@ -244,15 +249,15 @@ class Socket:
                 if opened.errors is not None:
                     await self._error(operation_id, opened.errors)
                     return
-                await self._write(f'{head}"next","payload":{opened.body.decode()}}}')
+                await self._write(event + opened.body + b"}")
             else:
                 try:
                     async for frame in opened:
-                        await self._write(f'{head}"next","payload":{frame.body.decode()}}}')
+                        await self._write(b"%b%b}" % (event, frame.body))
                 finally:
                     await opened.close()
                 self._forget(operation_id, mine)
-            await self._write(f'{head}"complete"}}')
+            await self._write(head + b'"complete"}')
         except (Closed, SessionOver):
             raise
         except Exception as error:
@@ -265,15 +270,17 @@ class Socket:
 
     async def _error(self, operation_id: str, errors: list[dict[str, Any]]) -> None:
         message = {"id": operation_id, "type": "error", "payload": errors}
-        await self._write(orjson.dumps(message).decode())
+        await self._write(orjson.dumps(message))
 
-    async def _write(self, text: str) -> None:
+    async def _write(self, text: bytes) -> None:
         """Send one message; a client that does not take it within 20 s is cut. Errors: Closed."""
         if self.is_closed:
             raise Closed
+        if self.tell is not None and self.tell(text):
+            return
         late = asyncio.get_running_loop().call_later(limits.SLOW_CLIENT_S, self._is_slow)
         try:
-            await self.send({"type": "websocket.send", "text": text})
+            await self.send({"type": "websocket.send", "text": text.decode()})
         except (OSError, RuntimeError):  # the server's way to say that the client is gone
             self.is_closed = True
             raise Closed from None
