@@ -151,6 +151,32 @@ async def test_d12_h01_tabs_of_the_buyer_share_a_frame_and_the_merchant_never_se
     assert reads["moved"] == [1]
 
 
+async def test_h01_the_split_is_shown_to_who_reads_the_money_though_all_watch_together(
+    platform: Platform,
+) -> None:
+    of = await make.shop(price=Money(1_050, "USD"))
+    owner, helper = await member(of, Role.OWNER), await member(of, Role.CATALOGUE)
+    [(order_id, key)] = await sold(platform, of, 1)
+    document = WATCH % "order { fundsFlow { leg } payments { id } goods { content } }"
+    callers: list[dict[str, Any]] = [{"key": key}, {"viewer": owner}, {"viewer": helper}]
+    callers.append({"key": key, "viewer": owner})
+    streams = [await watching(platform, order_id, document=document, **one) for one in callers]
+
+    told = await asyncio.gather(*(frames(stream, 4) for stream in streams))
+    for stream in streams:
+        await stream.close()
+
+    shown = [events(bodies)[-1]["order"] for bodies in told]
+    buyer, money, shelf, both = [{leg["leg"] for leg in one["fundsFlow"]} for one in shown]
+    assert "merchant" in money
+    assert "commission" in money
+    assert both == money
+    assert buyer == shelf
+    assert "commission" not in buyer
+    assert [len(one["goods"]) for one in shown] == [1, 0, 0, 1]
+    assert len(await audits()) == 1
+
+
 async def test_d12_orders_of_one_wave_are_read_and_revealed_together_with_a_row_each(
     platform: Platform, reads: dict[str, list[int]]
 ) -> None:
