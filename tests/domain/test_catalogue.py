@@ -72,6 +72,7 @@ async def test_a_cart_is_one_statement_with_everything_a_price_needs(db: None) -
     tiers = [Tier(5, usd(900)), Tier(10, usd(800)), Tier(5, Money(60, "JPY"))]
     ten = await variant(shop, PriceList([usd(1_000), Money(70, "JPY")], USD, tiers), keys=20)
     await cart(shop)
+    await asyncio.sleep(0)  # that set is over: the next one runs under the counter of who asks
 
     async with core.statements() as seen:
         found = await cart(shop, [(ten, 10), (shop.variant_id, 2)], language="zh-CN")
