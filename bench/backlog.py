@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from domain.merchants import FeeTerms, ReserveKind, Scope, Speed
 from domain.orders.rules import lane
 
 PRICE = Money(10_000, "USD")
+PRICES = 8  # different amounts per merchant, upwards from PRICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,13 @@ class Stand:
 
 
 async def stands(per_lane: int) -> list[Stand]:
-    """`per_lane` merchants in every lane: 6 % commission, 5 % reserve, half of them paid the next day."""
+    """`per_lane` merchants in every lane: 6 % commission, 5 % reserve, half of each lane paid the next day."""
     made: list[Stand] = []
     missing = dict.fromkeys(range(orders.LANES), per_lane)
     number = 0
     while any(missing.values()):
         number += 1
-        found = await _stand(number)
+        found = await _stand(number, missing)
         if missing[found.lane]:
             missing[found.lane] -= 1
             made.append(found)
@@ -41,7 +43,7 @@ async def stands(per_lane: int) -> list[Stand]:
     return made
 
 
-async def _stand(number: int) -> Stand:
+async def _stand(number: int, missing: Mapping[int, int]) -> Stand:
     merchant_id = await merchants.open_merchant(
         f"Bench {number}",
         base_ccy=PRICE.currency,
@@ -50,7 +52,8 @@ async def _stand(number: int) -> Stand:
     )
     shop_id = await merchants.open_shop(merchant_id, f"bench-{number}", {"en": f"Bench {number}"})
     await merchants.set_fee(FeeTerms(pct_bps=600, scope=Scope.MERCHANT, merchant_id=merchant_id))
-    speed = Speed.T1 if number % 2 else Speed.T0
+    # By the lane, which is a hash: a lane with one speed only would send other statements than the rest.
+    speed = Speed.T1 if missing[lane(merchant_id)] % 2 else Speed.T0
     await merchants.set_settlement(merchant_id, speed, days=1 if speed is Speed.T1 else 0)
     await merchants.set_reserve(
         merchant_id, ReserveKind.ROLLING, pct_bps=500, days=30, reason="bench"
@@ -76,7 +79,7 @@ async def _stand(number: int) -> Stand:
 _PLAN = """
 CREATE TEMP TABLE plan ON COMMIT DROP AS
 SELECT i, uuidv7() AS order_id, uuidv7() AS line_id, uuidv7() AS attempt_id, uuidv7() AS key_id,
-    s.merchant_id, s.shop_id, s.variant_id, s.lane, s.lot_no
+    s.merchant_id, s.shop_id, s.variant_id, s.lane, s.lot_no, $8::bigint + 500 * (i / $7::int % $9::int) AS minor
 FROM generate_series(1, $1::int) AS i
 JOIN unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::bigint[]) WITH ORDINALITY
     AS s(merchant_id, shop_id, variant_id, lane, lot_no, place) ON s.place = 1 + i % $7::int
@@ -87,25 +90,25 @@ INSERT INTO orders (id, number, merchant_id, shop_id, lane, email, email_hash, a
     total_minor, ccy, settle_ccy, expires_at, key_units, is_plain, event_seq, version)
 SELECT order_id, 'B' || $1 || '-' || i, merchant_id, shop_id, lane, 'buyer' || i || '@example.com',
     decode(md5('mail' || i), 'hex'), decode(md5('address' || i % 5000), 'hex'), 'HK', 'en',
-    $2, $3, $3, clock_timestamp() + interval '30 min', 1, true, 1, 1
+    minor, $2, $2, clock_timestamp() + interval '30 min', 1, true, 1, 1
 FROM plan ORDER BY order_id""",
     """
 INSERT INTO order_line (id, order_id, merchant_id, position, variant_id, delivery, title, quantity, unit_minor,
     total_minor)
-SELECT line_id, order_id, merchant_id, 0, variant_id, 'stock', 'Game card', 1, $2, $2 FROM plan
-WHERE $1::text IS NOT NULL AND $3::text IS NOT NULL ORDER BY order_id""",
+SELECT line_id, order_id, merchant_id, 0, variant_id, 'stock', 'Game card', 1, minor, minor FROM plan
+WHERE $1::text IS NOT NULL AND $2::text IS NOT NULL ORDER BY order_id""",
     """
 INSERT INTO payment_intent (id, order_id, amount_minor, ccy)
-SELECT order_id, order_id, $2, $3 FROM plan WHERE $1::text IS NOT NULL ORDER BY order_id""",
+SELECT order_id, order_id, minor, $2 FROM plan WHERE $1::text IS NOT NULL ORDER BY order_id""",
     """
 INSERT INTO event_log (order_id, merchant_id, sequence, kind, facts_json)
-SELECT order_id, merchant_id, 1, 'order.placed', jsonb_build_object('total_minor', $2::bigint, 'ccy', $3::text)
+SELECT order_id, merchant_id, 1, 'order.placed', jsonb_build_object('total_minor', minor, 'ccy', $2::text)
 FROM plan WHERE $1::text IS NOT NULL ORDER BY order_id""",
     """
 INSERT INTO payment_attempt (id, intent_id, order_id, merchant_id, lane, seq, provider, provider_account,
     provider_ref, method, requested_minor, ccy, state, action_json, next_check_at)
 SELECT attempt_id, order_id, order_id, merchant_id, lane, 1, 'sandbox', 'main', 'sbx_' || attempt_id, 'sandbox',
-    $2, $3, 'requires_action', '{"kind": "redirect", "url": "https://pay.example/confirm/1"}',
+    minor, $2, 'requires_action', '{"kind": "redirect", "url": "https://pay.example/confirm/1"}',
     clock_timestamp() + interval '45 s'
 FROM plan WHERE $1::text IS NOT NULL ORDER BY order_id""",
     """
@@ -113,25 +116,25 @@ INSERT INTO card_key (merchant_id, id, variant_id, lot_no, bucket, state, key_ve
     order_id, order_line_id)
 SELECT merchant_id, key_id, variant_id, lot_no, i % 64, 'reserved', 1,
     decode(md5('a' || key_id) || md5('b' || key_id), 'hex'), decode(md5('h' || key_id), 'hex'), order_id, line_id
-FROM plan WHERE $1::text IS NOT NULL AND $2::bigint > 0 AND $3::text IS NOT NULL ORDER BY order_id""",
+FROM plan WHERE $1::text IS NOT NULL AND $2::text IS NOT NULL ORDER BY order_id""",
     """
 INSERT INTO stock_hold (order_id, merchant_id, quantity, held_until, address_hash, email_hash)
 SELECT order_id, merchant_id, 1, clock_timestamp() + interval '35 min', decode(md5('address' || i % 5000), 'hex'),
     decode(md5('mail' || i), 'hex')
-FROM plan WHERE $1::text IS NOT NULL AND $2::bigint > 0 AND $3::text IS NOT NULL ORDER BY order_id""",
+FROM plan WHERE $1::text IS NOT NULL AND $2::text IS NOT NULL ORDER BY order_id""",
 )
 _WORDS = """
 INSERT INTO inbox_event (provider, provider_account, event_id, lane, reference_id, body_hash, facts_json)
 SELECT 'sandbox', 'main', 'evt_' || attempt_id, lane, attempt_id, decode(md5('c' || i) || md5('d' || i), 'hex'),
     jsonb_build_object('subject', 'attempt', 'reference', 'pay_' || attempt_id, 'provider_ref',
-        'sbx_' || attempt_id, 'state', 'captured', 'minor', $1::bigint, 'ccy', $2::text,
+        'sbx_' || attempt_id, 'state', 'captured', 'minor', minor, 'ccy', $1::text,
         'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'))
 FROM plan ORDER BY order_id
 """
 
 
 async def pile_up(count: int, of: list[Stand], *, tag: str, paid: bool = True) -> None:
-    """Write `count` orders, spread evenly over the merchants; `tag` keeps their numbers apart.
+    """Write `count` orders, spread evenly over the merchants and PRICES amounts; `tag` keeps their numbers apart.
 
     `paid` puts the word of the provider into the inbox as well.
     """
@@ -145,11 +148,13 @@ async def pile_up(count: int, of: list[Stand], *, tag: str, paid: bool = True) -
             [one.lane for one in of],
             [one.lot_no for one in of],
             len(of),
+            PRICE.minor,
+            PRICES,
         )
         for sql in _FILL:
-            await db.execute(sql, tag, PRICE.minor, PRICE.currency)
+            await db.execute(sql, tag, PRICE.currency)
         if paid:
-            await db.execute(_WORDS, PRICE.minor, PRICE.currency)
+            await db.execute(_WORDS, PRICE.currency)
 
 
 async def settle_statistics() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
-import gc
 import json
 import pickle
 import resource
@@ -22,6 +21,7 @@ from domain import checkout
 from domain.core import db
 from domain.core.settings import settings
 from plugins import installed
+from workers.main import calm_collector
 
 
 async def drain(lane: int) -> int:
@@ -66,9 +66,7 @@ async def _run(dsn: str, lanes: list[int], record: str | None, *, timed: bool) -
     meter = Meter()
     if record or timed:
         meter.watch(keep_calls=bool(record))
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    calm_collector()
     print("ready", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

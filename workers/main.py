@@ -47,7 +47,7 @@ async def run(queues: Sequence[str], *, stop: asyncio.Event | None = None) -> No
     load()
     await db.open(found.database_url, minsize=1, maxsize=WORKER_CONNECTIONS)
     bell.open(found.redis_url)
-    _calm_collector()
+    calm_collector()
     try:
         await _work(list(queues), found.redis_url, until)
     finally:
@@ -57,11 +57,11 @@ async def run(queues: Sequence[str], *, stop: asyncio.Event | None = None) -> No
     _log.info("worker.stopped", queues=list(queues))
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """A set is thousands of short-lived rows: with Python's thresholds a fifth of its time goes to collections."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _work(queues: list[str], redis_url: str, until: asyncio.Event) -> None:

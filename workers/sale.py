@@ -16,10 +16,12 @@ CHECK_EVERY_S = 1.0
 FORGET_AGAIN_S = 60.0
 
 
-def _lane(lane: int) -> Loop:
+def lane_loop(lane: int) -> Loop:
+    """The loop that fulfils what waits in a lane."""
+
     async def run() -> float | None:
-        # A full set means that more may wait.
-        return 0 if await checkout.fulfil(lane) else None
+        # After a full set more may wait. What came meanwhile has rung, so a look into an empty lane is spared.
+        return 0 if await checkout.fulfil(lane) >= checkout.SET_MAX else None
 
     return Loop(
         f"fulfil.{lane}",
@@ -51,7 +53,7 @@ async def forget_method(saved_id: UUID) -> None:
 
 def load() -> None:
     """Register the loops and tasks of the settlement queue."""
-    loops["settlement"] += [_lane(lane) for lane in range(LANES)]
+    loops["settlement"] += [lane_loop(lane) for lane in range(LANES)]
     loops["settlement"].append(Loop("attempts", check_attempts, every_s=CHECK_EVERY_S))
     tasks["refund.send"] = send_refund
     tasks["refund.word"] = checkout.recheck

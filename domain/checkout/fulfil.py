@@ -15,7 +15,7 @@ import structlog
 from domain import catalogue, fx, orders, payments, settlement
 from domain.checkout import rules, saving
 from domain.checkout.sale import CONFLICTED, Sale
-from domain.core import clock, db, events, promises, trace
+from domain.core import bell, bulk, clock, db, events, promises, trace
 from domain.core.errors import Unavailable
 from domain.orders.rules import EventKind, OrderStatus
 from domain.payments.models import Attempt, Capture, Word
@@ -23,6 +23,7 @@ from domain.settlement import Booking
 
 SET_MAX = 200
 ERROR_MAX = 500
+_GIVES_BACK = (rules.Outcome.RETURN, rules.Outcome.SURPLUS)
 _FREED_BY_MONEY = ("partial", "short", "held", "delivering")
 _log = structlog.get_logger(__name__)
 
@@ -30,19 +31,26 @@ _log = structlog.get_logger(__name__)
 async def fulfil(lane: int, *, limit: int = SET_MAX) -> int:
     """Judge what waits in a lane and fulfil what can be; the number of words and captures dealt with.
 
+    With `limit` dealt with more may wait; with less nothing does, or the lane's bell has rung for it.
+
     Idempotent: everything is claimed by state under row locks. On an error the set is halved until the single
     culprit is found, which is parked with its reason. Errors: Unavailable when the database is away.
     """
+    asked = limit
     while True:
         claimed: list[Word | Capture] = []
         try:
             with trace.span("fulfil", f"lane{lane}"):
-                return await _fulfil_set(lane, limit, claimed)
+                done = await _fulfil_set(lane, limit, claimed)
+            if limit < asked:
+                await _ring_again(lane)
+            return done
         except (Unavailable, *db.AWAY, *db.RETRYABLE):
             # No word's fault. Nothing to look up: what committed is no longer waiting, what did not still is.
             raise
         except payments.WordUnreadable as error:
             await _park(error.no, None, repr(error))
+            await _ring_again(lane)
             return 1
         except Exception as error:  # whatever it was: a lane that stands still is worse
             if limit > 1:
@@ -54,13 +62,20 @@ async def fulfil(lane: int, *, limit: int = SET_MAX) -> int:
             one = claimed[0]
             no, capture = (one.no, None) if isinstance(one, Word) else (None, one)
             await _park(no, capture, repr(error))
+            await _ring_again(lane)
             return 1
+
+
+async def _ring_again(lane: int) -> None:
+    """An error made the set smaller than it could have been: what it left out need not wait for the next look."""
+    await bell.ring(bell.CAPTURES, str(lane))
 
 
 async def _fulfil_set(lane: int, limit: int, claimed: list[Word | Capture]) -> int:
     async with db.transaction():
-        words = await payments.waiting(lane, limit)
-        due = await payments.due(lane, limit - len(words)) if len(words) < limit else []
+        words, has_due = await payments.waiting(lane, limit)
+        has_room = has_due and len(words) < limit
+        due = await payments.due(lane, limit - len(words)) if has_room else []
         claimed += [*words, *due]
         if not words and not due:
             return 0
@@ -78,12 +93,11 @@ async def _gather(
 ) -> tuple[list[Sale], list[tuple[int, str, str | None]]]:
     """Lock the orders, judge the words; words that belong to nobody come back as verdicts."""
     about = {word.order_id for word in words if word.order_id} | {one.order_id for one in due}
-    held = await orders.lock(list(about))
+    held = await orders.lock_set(list(about))
     # Read under the orders' locks: every writer of an attempt holds its order's.
     asked = [word.reference_id for word in words if word.order_id and word.reference_id]
     attempts = await payments.attempts_of(asked) if asked else {}
-    at = clock.now()
-    sales = {order_id: Sale(order, at) for order_id, order in held.items()}
+    sales = {order_id: Sale(order) for order_id, order in held.items()}
     if paid := [order_id for order_id, order in held.items() if order.captured_minor]:
         for order_id, kept_minor in (await payments.kept_of(paid)).items():
             sales[order_id].kept_before_minor = kept_minor
@@ -95,7 +109,7 @@ async def _gather(
         for (attempt_id, ccy), minor in (await payments.taken_of(odd)).items():
             sales[attempts[attempt_id].order_id].taken[attempt_id, ccy] = minor
     strays: list[tuple[int, str, str | None]] = []
-    for word in words:
+    for word, capture_id in zip(words, bulk.uuid7s(len(words)), strict=True):
         if word.subject == "refund":
             strays.append(await _hear_refund(word))
             continue
@@ -105,7 +119,7 @@ async def _gather(
             strays.append((word.no, "parked", f"unknown {what}"))
             await settlement.open_exception("unknown_payment", facts={"inbox_no": word.no})
             continue
-        sales[attempt.order_id].hear(word, attempt)
+        sales[attempt.order_id].hear(word, attempt, capture_id)
     for capture in due:
         sales[capture.order_id].captures.append(capture)
     # Sorted, so that every later statement meets the rows in the same order.
@@ -163,6 +177,7 @@ def _decide(sales: Sequence[Sale]) -> list[Booking]:
             continue
         arrival = sale.arrival
         sale.outcome = rules.outcome(arrival, has_stock=sale.has_stock)
+        sale.surplus_minor = rules.surplus_minor(arrival)
         bookings += _bookings(sale)
         _tell(sale, arrival)
     return bookings
@@ -192,13 +207,13 @@ def _bookings(sale: Sale) -> list[Booking]:
 
 def _tell(sale: Sale, arrival: rules.Arrival) -> None:
     """Record what happened, in the words of the event log."""
-    outcome, surplus = sale.outcome, rules.surplus_minor(arrival)
+    outcome, surplus = sale.outcome, sale.surplus_minor
     if sale.fresh_minor and arrival.is_late and outcome is not rules.Outcome.SURPLUS:
         sale.happened(EventKind.LATE, minor=sale.fresh_minor, ccy=sale.order.ccy)
     if outcome is rules.Outcome.WAIT:
         sale.happened(EventKind.PARTIAL, minor=sale.fresh_minor, ccy=sale.order.ccy)
         return
-    if outcome in rules.STATUS and sale.order.paid_at is None:
+    if outcome in rules.STATUS and not sale.order.is_paid:
         sale.happened(EventKind.PAID, minor=sale.order.total_minor, ccy=sale.order.ccy)
     if surplus:
         sale.happened(EventKind.OVERPAID, minor=surplus, ccy=sale.order.ccy)
@@ -219,21 +234,21 @@ async def _write(sales: Sequence[Sale], strays: Sequence[tuple[int, str, str | N
     await payments.store(
         [one for sale in sales for one in chain(sale.freed, sale.captures, sale.conflicts)]
     )
-    await payments.apply_many(
+    await payments.conclude(
+        [*chain.from_iterable(sale.verdicts for sale in sales), *strays],
         [
             (attempt_id, *state)
             for sale in sales
             for attempt_id, state in sale.attempt_states.items()
-        ]
+        ],
+        _intents(sales),
     )
-    await payments.judged([*chain.from_iterable(sale.verdicts for sale in sales), *strays])
     moved = [
         sale for sale in sales if sale.events or sale.fresh_minor or sale.outcome in rules.STATUS
     ]
     if moved:
-        await orders.change_many([sale.change() for sale in moved])
+        await orders.change_many([sale.change() for sale in moved], clock.now())
         await events.record(*chain.from_iterable(sale.events for sale in moved))
-    await _write_intents(sales)
     delivered = [sale.order for sale in sales if sale.outcome is rules.Outcome.DELIVER]
     await orders.lines_done([order.id for order in delivered if not order.is_plain])
     await _use_up(sales)
@@ -258,8 +273,9 @@ async def _use_up(sales: Sequence[Sale]) -> None:
         await catalogue.keep_coupons(couponed)
 
 
-async def _write_intents(sales: Sequence[Sale]) -> None:
-    states = {}
+def _intents(sales: Sequence[Sale]) -> dict[UUID, str]:
+    """The intents that change, by order."""
+    states: dict[UUID, str] = {}
     for sale in sales:
         if sale.conflicts:
             states[sale.order.id] = CONFLICTED
@@ -267,8 +283,7 @@ async def _write_intents(sales: Sequence[Sale]) -> None:
             states[sale.order.id] = rules.INTENT[sale.outcome]
         elif sale.is_declined and not sale.fresh_minor:
             states[sale.order.id] = "requires_method"
-    if states:
-        await payments.intents(list(states), list(states.values()))
+    return states
 
 
 async def _owe(sales: Sequence[Sale]) -> None:
@@ -277,9 +292,7 @@ async def _owe(sales: Sequence[Sale]) -> None:
     procure: list[tuple[UUID, str | None]] = []
     for sale in sales:
         order_id = sale.order.id
-        if sale.outcome in (rules.Outcome.RETURN, rules.Outcome.SURPLUS) or rules.surplus_minor(
-            sale.arrival
-        ):
+        if sale.outcome in _GIVES_BACK or sale.surplus_minor:
             back.append((order_id, f"return:{order_id}:{sale.order.event_seq}"))
         if sale.outcome is rules.Outcome.START_DELIVERY:
             procure.append((order_id, f"procure:{order_id}"))
@@ -294,7 +307,7 @@ async def _owe(sales: Sequence[Sale]) -> None:
 
 def _exceptions(sale: Sale) -> list[tuple[str, Capture]]:
     found = [(CONFLICTED, capture) for capture in sale.conflicts]
-    if sale.outcome is rules.Outcome.SURPLUS or rules.surplus_minor(sale.arrival):
+    if sale.outcome is rules.Outcome.SURPLUS or sale.surplus_minor:
         found += [("surplus", capture) for capture in sale.captures if capture.is_new][-1:]
     if sale.outcome is rules.Outcome.SHORT:
         found += [("short", capture) for capture in sale.captures[:1]]

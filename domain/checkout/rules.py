@@ -5,8 +5,8 @@ This is the one place that decides it. Money is always kept in view: every branc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from domain.orders.rules import CLOSED, OrderStatus
 
@@ -24,8 +24,7 @@ class Outcome(StrEnum):
     NOTHING = "nothing"  # no new money
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """An order and the money that arrived for it, in minor units of the order's currency.
 
     `is_plain` when nothing is left to deliver by hand or by a supplier.

@@ -9,9 +9,8 @@ from uuid import UUID
 
 from domain.checkout import rules
 from domain.core.events import Event
-from domain.core.ids import uuid7
 from domain.core.money import Money
-from domain.orders.models import Change, Order
+from domain.orders.models import Change, Held
 from domain.orders.rules import EventKind, OrderStatus
 from domain.payments.models import Attempt, Capture, Word
 from domain.payments.rules import AttemptFacts, Verdict, judge
@@ -25,14 +24,12 @@ REFUSED = ("out_of_stock", "hold_limit")
 class Sale:
     """A locked order with its words, captures and events; filled step by step by `fulfil`."""
 
-    order: Order
-    at: datetime
+    order: Held
     captures: list[Capture] = field(default_factory=list)  # money this set decides about
     freed: list[Capture] = field(
         default_factory=list
     )  # parked earlier, settles now if the order delivers
     conflicts: list[Capture] = field(default_factory=list)
-    attempts: dict[UUID, Attempt] = field(default_factory=dict)
     attempt_states: dict[UUID, tuple[str, int | None, str | None, str]] = field(
         default_factory=dict
     )
@@ -45,6 +42,7 @@ class Sale:
     was_refused: bool = False  # the buyer was told that the goods are gone
     kept_before_minor: int = 0  # what is on its way back is not kept
     fresh_minor: int = 0
+    surplus_minor: int = 0  # of the fresh money, above what was still to pay
     _arrival: rules.Arrival | None = None
 
     def happened(self, kind: EventKind, **facts: Any) -> None:
@@ -54,8 +52,8 @@ class Sale:
             Event(self.order.id, self.order.merchant_id, self.order.event_seq, kind, facts)
         )
 
-    def hear(self, word: Word, attempt: Attempt) -> None:
-        """Judge one word about one of this order's attempts."""
+    def hear(self, word: Word, attempt: Attempt, capture_id: UUID) -> None:
+        """Judge one word about one of this order's attempts; money in it becomes the capture `capture_id`."""
         if (word.provider, word.provider_account) != (attempt.provider, attempt.provider_account):
             self.verdicts.append((word.no, "refused", "other provider or account"))
             return
@@ -78,7 +76,8 @@ class Sale:
         attempt.state = judged.state
         attempt.provider_ref = attempt.provider_ref or word.provider_ref or None
         if judged.amount is not None:
-            self._take(word, attempt, judged.amount, is_conflict=judged.verdict is Verdict.CONFLICT)
+            capture = _capture(word, attempt, judged.amount, capture_id)
+            self._take(capture, word, attempt, is_conflict=judged.verdict is Verdict.CONFLICT)
         elif judged.verdict is Verdict.CLOSE:
             self.is_declined = True
             self.happened(_CLOSED[judged.state], payment_id=str(attempt.id), code=attempt.raw_code)
@@ -89,29 +88,10 @@ class Sale:
             attempt.provider_ref or "",
         )
 
-    def _take(self, word: Word, attempt: Attempt, fresh: Money, *, is_conflict: bool) -> None:
-        self.taken[attempt.id, fresh.currency] = word.amount.minor
-        if attempt.processed_ccy in (None, fresh.currency):  # the first currency stays
-            attempt.processed_minor, attempt.processed_ccy = word.amount.minor, fresh.currency
-        capture = Capture(
-            id=uuid7(),
-            attempt_id=attempt.id,
-            order_id=attempt.order_id,
-            merchant_id=attempt.merchant_id,
-            lane=attempt.lane,
-            provider=attempt.provider,
-            provider_account=attempt.provider_account,
-            taken_minor=word.amount.minor,
-            amount_minor=fresh.minor,
-            returned_minor=0,
-            ccy=fresh.currency,
-            source_purpose="provider_clearing",
-            state="captured",
-            park_reason=None,
-            journal_id=None,
-            captured_at=word.occurred_at,
-            is_new=True,
-        )
+    def _take(self, capture: Capture, word: Word, attempt: Attempt, *, is_conflict: bool) -> None:
+        self.taken[attempt.id, capture.ccy] = capture.taken_minor
+        if attempt.processed_ccy in (None, capture.ccy):  # the first currency stays
+            attempt.processed_minor, attempt.processed_ccy = capture.taken_minor, capture.ccy
         if is_conflict:
             self.conflicts.append(capture)
             self.happened(
@@ -124,7 +104,7 @@ class Sale:
             )
             return
         self.captures.append(capture)
-        self.fresh_minor += fresh.minor
+        self.fresh_minor += capture.amount_minor
         self.was_refused |= attempt.raw_code in REFUSED
 
     @property
@@ -154,17 +134,35 @@ class Sale:
 
     def change(self) -> Change:
         """The end state of the order row."""
-        order, status = self.order, self.order.status
-        target = rules.STATUS.get(self.outcome, status)
-        is_paid = target is not status and self.outcome in rules.STATUS
+        order = self.order
         return Change(
             order.id,
-            target,
+            rules.STATUS.get(self.outcome, order.status),
             order.captured_minor + self.fresh_minor,
             order.event_seq,
-            order.paid_at or (self.at if is_paid else None),
-            order.delivered_at or (self.at if target is OrderStatus.DELIVERED else None),
         )
+
+
+def _capture(word: Word, attempt: Attempt, fresh: Money, capture_id: UUID) -> Capture:
+    return Capture(
+        id=capture_id,
+        attempt_id=attempt.id,
+        order_id=attempt.order_id,
+        merchant_id=attempt.merchant_id,
+        lane=attempt.lane,
+        provider=attempt.provider,
+        provider_account=attempt.provider_account,
+        taken_minor=word.amount.minor,
+        amount_minor=fresh.minor,
+        returned_minor=0,
+        ccy=fresh.currency,
+        source_purpose="provider_clearing",
+        state="captured",
+        park_reason=None,
+        journal_id=None,
+        captured_at=word.occurred_at,
+        is_new=True,
+    )
 
 
 def _is_counted(capture: Capture) -> bool:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.core import bell, db
+from domain.core import bell, bulk, db
 
 READ_MAX = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One fact of an order; `sequence` counts from 1 per order and is taken under the order row's lock."""
 
     order_id: UUID
     merchant_id: UUID
     sequence: int
     kind: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = {}
     recorded_at: datetime | None = None
 
 
@@ -38,13 +37,10 @@ async def record(*events: Event) -> None:
     assert db.in_transaction(), "an event commits with the change it tells of"
     if not events:
         return
-    await db.insert(
+    await bulk.append(
         "event_log",
         ("order_id", "merchant_id", "sequence", "kind", "facts_json"),
-        [
-            (event.order_id, event.merchant_id, event.sequence, event.kind, event.facts)
-            for event in events
-        ],
+        [event[:5] for event in events],
     )
     announce(*{event.order_id for event in events})
 

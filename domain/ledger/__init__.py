@@ -9,7 +9,7 @@ currency; balance = credits - debits. Rules: MONEY.md section 3.
 from __future__ import annotations
 
 from domain.ledger.actions import close, post, reverse, reverse_key
-from domain.ledger.batch import lock, open_many, write
+from domain.ledger.batch import lock, lock_now, open_many, open_new, write
 from domain.ledger.book import accounts, forget
 from domain.ledger.days import snapshot_day
 from domain.ledger.holds import expire, hold, read_hold, resolve
@@ -87,7 +87,9 @@ __all__ = [
     "head",
     "hold",
     "lock",
+    "lock_now",
     "open_many",
+    "open_new",
     "post",
     "read_hold",
     "resolve",

@@ -1,7 +1,8 @@
 """The set form of posting: N journals in a handful of statements, all inside the caller's
 transaction.
 
-Order: `open_many` → `lock` → decide → `write`. An error of `write` comes after rows were written:
+Order: `open_many` → `lock` → decide → `write`, or, when the keys are the caller's alone,
+`lock_now` → decide → `open_new` → `write`. An error of `write` comes after rows were written:
 roll the whole transaction back. Balances move under their row locks only, and those are taken in
 sorted order.
 """
@@ -9,14 +10,23 @@ sorted order.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import repeat
+from datetime import datetime
 from typing import NoReturn
 from uuid import UUID
 
-from domain.core import db, ids
+import asyncpg
+
+from domain.core import bulk, db, ids
 from domain.ledger import book, rules
 from domain.ledger.models import JournalDraft, Opened, TransferLines
-from domain.ledger.rules import AccountClosed, Balance, Change, CurrencyMismatch, Leg
+from domain.ledger.rules import (
+    AccountClosed,
+    Balance,
+    Change,
+    CurrencyMismatch,
+    KeyReused,
+    Leg,
+)
 
 Row = tuple[int, int]  # account_no, shard
 
@@ -77,12 +87,52 @@ async def open_many(drafts: Sequence[JournalDraft], *, chain: int = 0) -> Opened
     return opened
 
 
+_JOURNAL = (
+    "id",
+    "key",
+    "input_hash",
+    "kind",
+    "effective_at",
+    "correlation_id",
+    "reverses_id",
+    "recorded_at",
+    "batch_id",
+)
+
+
+async def open_new(drafts: Sequence[JournalDraft], at: datetime) -> None:
+    """`open_many` for keys that are the caller's alone, such as those of locked captures: a taken one is an error.
+
+    `at` is the time of `lock_now`; an `effective_at` ahead of it is cut to it. Errors: KeyReused (roll back).
+    """
+    assert db.in_transaction(), "journals commit with their transfers"
+    batch_id = ids.uuid7() if len(drafts) > 1 else None
+    rows = [
+        (
+            draft.id,
+            draft.key,
+            draft.input_hash,
+            draft.kind,
+            min(draft.effective_at or at, at),
+            draft.correlation_id,
+            draft.reverses_id,
+            at,
+            batch_id,
+        )
+        for draft in drafts
+    ]
+    try:
+        await bulk.append("ledger_journal", _JOURNAL, rows)
+    except asyncpg.UniqueViolationError as error:
+        raise KeyReused(keys=[draft.key for draft in drafts], reason=error.detail) from error
+
+
 _COUNTERS = (
     "account_no, shard, debits_pending, debits_posted, credits_pending, credits_posted,"
     " floor_minor, ceiling_minor, version"
 )
 _LOCK = f"""
-SELECT {_COUNTERS} FROM ledger_balance
+SELECT {_COUNTERS}, clock_timestamp() AS at FROM ledger_balance
 WHERE (account_no, shard) IN (SELECT * FROM unnest($1::bigint[], $2::smallint[]))
 ORDER BY account_no, shard FOR NO KEY UPDATE
 """
@@ -99,14 +149,26 @@ async def lock(account_nos: Collection[int], lane: int = 0) -> dict[int, Balance
 
     A shared account gives the row of the lane, any other its only row.
     """
+    return (await lock_now(account_nos, lane))[0]
+
+
+async def lock_now(
+    account_nos: Collection[int], lane: int = 0
+) -> tuple[dict[int, Balance], datetime]:
+    """`lock`, and the time of the database once the rows are held."""
     known = await book.facts(account_nos)
     assert len(known) == len(set(account_nos)), "an account number that does not exist"
-    held = await lock_rows([(no, lane % known[no].shards) for no in known])
-    return {no: balance for (no, _), balance in held.items()}
+    found = await _lock([(no, lane % known[no].shards) for no in known])
+    balances = {row[0]: Balance(*row[:-1]) for row in found}
+    return balances, max(row["at"] for row in found)
 
 
 async def lock_rows(rows: Iterable[Row]) -> dict[Row, Balance]:
     """`lock` for exact (account_no, shard) rows."""
+    return {(row[0], row[1]): Balance(*row[:-1]) for row in await _lock(rows)}
+
+
+async def _lock(rows: Iterable[Row]) -> list[db.Record]:
     assert db.in_transaction(), "a lock without a transaction is none"
     wanted = sorted(set(rows))
     nos, shards = [row[0] for row in wanted], [row[1] for row in wanted]
@@ -116,7 +178,7 @@ async def lock_rows(rows: Iterable[Row]) -> dict[Row, Balance]:
         await db.execute(_ZERO, nos, shards)
         found = await db.fetch(_LOCK, nos, shards)
     assert len(found) == len(wanted), f"balance rows are missing: {len(found)} of {len(wanted)}"
-    return {(row[0], row[1]): Balance(*row) for row in found}
+    return found
 
 
 _LINE = (
@@ -128,7 +190,6 @@ _LINE = (
     "target_shard",
     "amount_minor",
     "ccy",
-    "phase",
 )
 
 
@@ -144,7 +205,7 @@ async def write(lines: TransferLines, *, lane: int = 0) -> None:
     ccys = _currencies(lines)
     known = await book.facts(ccys)
     shard = {no: lane % known[no].shards for no in ccys}
-    await db.insert(
+    await bulk.append(
         "ledger_transfer",
         _LINE,
         list(
@@ -153,12 +214,11 @@ async def write(lines: TransferLines, *, lane: int = 0) -> None:
                 lines.line_nos,
                 lines.source_nos,
                 lines.target_nos,
-                [shard[no] for no in lines.source_nos],
-                [shard[no] for no in lines.target_nos],
+                map(shard.__getitem__, lines.source_nos),
+                map(shard.__getitem__, lines.target_nos),
                 lines.amounts_minor,
                 lines.ccys,
-                repeat("posted"),
-                strict=False,
+                strict=True,
             )
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,18 @@ from domain.core import clock, db, events, ids
 from domain.core.errors import NotFound
 from domain.core.events import Event
 from domain.orders import rules
-from domain.orders.models import COLUMNS, LINE_COLUMNS, Change, Line, Order, Placement, order
+from domain.orders.models import (
+    COLUMNS,
+    HELD_COLUMNS,
+    LINE_COLUMNS,
+    Change,
+    Held,
+    Line,
+    Order,
+    Placement,
+    order,
+)
+from domain.orders.models import held as as_held
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 
 _PLACE = f"""
@@ -104,7 +115,16 @@ async def lock(order_ids: Sequence[UUID]) -> dict[UUID, Order]:
         f"SELECT {COLUMNS} FROM orders WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
         sorted(set(order_ids)),
     )
-    return {row["id"]: order(row) for row in rows}
+    return {row[0]: order(row) for row in rows}
+
+
+async def lock_set(order_ids: Sequence[UUID]) -> dict[UUID, Held]:
+    """`lock` for a set of sales, which asks less of an order."""
+    rows = await db.fetch(
+        f"SELECT {HELD_COLUMNS} FROM orders WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
+        sorted(set(order_ids)),
+    )
+    return {row[0]: as_held(row) for row in rows}
 
 
 async def lock_one(order_id: UUID) -> Order:
@@ -127,19 +147,19 @@ async def lines(order_ids: Sequence[UUID]) -> dict[UUID, list[Line]]:
     return found
 
 
-async def change_many(changes: Sequence[Change]) -> None:
-    """Write the end state of many locked orders in one statement."""
+# A set moves an order only with its money: whatever it becomes, it is paid.
+_CHANGE = """
+UPDATE orders o SET status = c.status, captured_minor = c.captured, event_seq = c.seq, version = o.version + 1,
+    paid_at = CASE WHEN c.status <> o.status THEN coalesce(o.paid_at, $5) ELSE o.paid_at END,
+    delivered_at = CASE WHEN c.status = 'delivered' THEN coalesce(o.delivered_at, $5) ELSE o.delivered_at END
+FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[]) AS c(id, status, captured, seq) WHERE o.id = c.id
+"""
+
+
+async def change_many(changes: Sequence[Change], at: datetime) -> None:
+    """Write the end state of many locked orders in one statement; what is paid or delivered now is so since `at`."""
     touched = await db.execute(
-        "UPDATE orders o SET status = c.status, captured_minor = c.captured, event_seq = c.seq,"
-        " paid_at = c.paid_at, delivered_at = c.delivered_at, version = o.version + 1"
-        " FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::int[], $5::timestamptz[], $6::timestamptz[])"
-        " AS c(id, status, captured, seq, paid_at, delivered_at) WHERE o.id = c.id",
-        [change.id for change in changes],
-        [change.status for change in changes],
-        [change.captured_minor for change in changes],
-        [change.event_seq for change in changes],
-        [change.paid_at for change in changes],
-        [change.delivered_at for change in changes],
+        _CHANGE, *(list(column) for column in zip(*changes, strict=True)), at
     )
     assert touched == len(changes), (touched, len(changes))
 

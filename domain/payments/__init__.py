@@ -4,7 +4,6 @@ from domain.payments.attempts import (
     AttemptLive,
     Opening,
     answer,
-    apply_many,
     close,
     due_for_check,
     find,
@@ -26,7 +25,6 @@ from domain.payments.captures import (
 from domain.payments.captures import of_order as captures_of
 from domain.payments.inbox import (
     WordUnreadable,
-    judged,
     put,
     put_answer,
     receive,
@@ -36,6 +34,7 @@ from domain.payments.inbox import (
 from domain.payments.manual import PROVIDER as MANUAL
 from domain.payments.manual import EvidenceUsed, is_evidence_used, put_manual
 from domain.payments.models import Attempt, Capture, Refund, Word, sub_of
+from domain.payments.outcomes import conclude
 from domain.payments.refunds import OPEN as OPEN_REFUND
 from domain.payments.refunds import (
     create_refund,
@@ -75,10 +74,10 @@ __all__ = [
     "Word",
     "WordUnreadable",
     "answer",
-    "apply_many",
     "attempts_of",
     "captures_of",
     "close",
+    "conclude",
     "create_refund",
     "due",
     "due_for_check",
@@ -90,7 +89,6 @@ __all__ = [
     "give_back_capture",
     "intents",
     "is_evidence_used",
-    "judged",
     "keep_methods",
     "kept_of",
     "live_of",

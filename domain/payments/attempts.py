@@ -170,21 +170,6 @@ async def due_for_check(limit: int) -> list[Attempt]:
     return [Attempt(*row) for row in rows]
 
 
-async def apply_many(changes: Sequence[tuple[UUID, str, int | None, str | None, str]]) -> None:
-    """Write (attempt, state, processed_minor, processed_ccy, provider_ref) of many attempts of locked orders."""
-    if not changes:
-        return
-    await db.execute(
-        "UPDATE payment_attempt a SET state = c.state, processed_minor = coalesce(c.minor, a.processed_minor),"
-        " processed_ccy = coalesce(c.ccy, a.processed_ccy), provider_ref = coalesce(a.provider_ref, c.ref),"
-        " next_check_at = CASE WHEN c.state = ANY($6) THEN a.next_check_at END"
-        " FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[]) AS c(id, state, minor, ccy, ref)"
-        " WHERE a.id = c.id",
-        *(list(column) for column in zip(*changes, strict=True)),
-        list(LIVE),
-    )
-
-
 async def intents(order_ids: Sequence[UUID], states: Sequence[str]) -> None:
     """Set the intents of locked orders."""
     await db.execute(

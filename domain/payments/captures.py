@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from uuid import UUID
 
-from domain.core import db
+from domain.core import bulk, db
 from domain.payments.models import ATTEMPT_COLUMNS, CAPTURE_COLUMNS, Attempt, Capture
 
 _COLUMNS = (
@@ -60,10 +60,14 @@ async def of_order(order_id: UUID) -> list[Capture]:
     return [Capture(*row) for row in rows]
 
 
+# What the buyer still has to do is read and decoded for nothing once the provider has spoken.
+_JUDGED_COLUMNS = ATTEMPT_COLUMNS.replace("action_json", "NULL::jsonb")
+
+
 async def attempts_of(attempt_ids: Sequence[UUID]) -> dict[UUID, Attempt]:
-    """Attempts by id; read them again once their orders are locked."""
+    """Attempts by id, without their next action; read them once their orders are locked."""
     rows = await db.fetch(
-        f"SELECT {ATTEMPT_COLUMNS} FROM payment_attempt WHERE id = ANY($1)", list(attempt_ids)
+        f"SELECT {_JUDGED_COLUMNS} FROM payment_attempt WHERE id = ANY($1)", list(attempt_ids)
     )
     return {row["id"]: Attempt(*row) for row in rows}
 
@@ -81,7 +85,7 @@ async def store(captures: Sequence[Capture]) -> None:
     """Write captures where the set leaves them: new ones inserted, known ones updated."""
     fresh = [one for one in captures if one.is_new]
     known = [one for one in captures if not one.is_new]
-    await db.insert("capture", _COLUMNS, [_values(one) for one in fresh])
+    await bulk.append("capture", _COLUMNS, [_values(one) for one in fresh])
     if known:
         touched = await db.execute(
             "UPDATE capture c SET state = k.state, park_reason = k.reason, source_purpose = k.source,"

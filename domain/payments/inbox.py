@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.core import bell, clock, db, ids
@@ -120,19 +121,29 @@ def _facts_json(provider: str, account: str, fact: Fact) -> dict[str, object]:
     }
 
 
-async def waiting(lane: int, limit: int) -> list[Word]:
+class Waiting(NamedTuple):
+    """Words of a lane, and whether captures wait there as well (true without words: nobody has looked)."""
+
+    words: list[Word]
+    has_due: bool
+
+
+_WAITING = """
+SELECT i.no, i.provider, i.provider_account, i.reference_id, i.facts_json,
+    (SELECT a.order_id FROM payment_attempt a WHERE a.id = i.reference_id) AS order_id,
+    (SELECT EXISTS (SELECT FROM capture WHERE lane = $1 AND state = 'captured')) AS has_due
+FROM inbox_event i WHERE i.lane = $1 AND i.verdict IS NULL
+ORDER BY i.no LIMIT $2 FOR NO KEY UPDATE OF i SKIP LOCKED
+"""
+
+
+async def waiting(lane: int, limit: int) -> Waiting:
     """Words of a lane that nobody has judged, oldest first, locked for this transaction.
 
     Errors: WordUnreadable.
     """
-    rows = await db.fetch(
-        "SELECT i.no, i.provider, i.provider_account, i.reference_id, i.facts_json,"
-        " (SELECT a.order_id FROM payment_attempt a WHERE a.id = i.reference_id) AS order_id FROM inbox_event i"
-        " WHERE i.lane = $1 AND i.verdict IS NULL ORDER BY i.no LIMIT $2 FOR NO KEY UPDATE OF i SKIP LOCKED",
-        lane,
-        limit,
-    )
-    return [_word(row) for row in rows]
+    rows = await db.fetch(_WAITING, lane, limit)
+    return Waiting([_word(row) for row in rows], rows[0]["has_due"] if rows else True)
 
 
 class WordUnreadable(Exception):
@@ -162,17 +173,6 @@ def _word(row: db.Record) -> Word:
         )
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise WordUnreadable(row["no"]) from error
-
-
-async def judged(verdicts: Sequence[tuple[int, str, str | None]]) -> None:
-    """Write (no, verdict, note) of many words."""
-    if not verdicts:
-        return
-    await db.execute(
-        "UPDATE inbox_event i SET verdict = v.verdict, note = v.note"
-        " FROM unnest($1::bigint[], $2::text[], $3::text[]) AS v(no, verdict, note) WHERE i.no = v.no",
-        *(list(column) for column in zip(*verdicts, strict=True)),
-    )
 
 
 async def unpark(reference_id: UUID) -> int:

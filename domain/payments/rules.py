@@ -69,7 +69,9 @@ def _taken(held: AttemptFacts, said: str, amount: Money) -> Judgement:
         return Judgement(Verdict.NOTHING, held.state)
     if amount.minor <= held.taken_minor:
         return Judgement(Verdict.NOTHING, held.state)
-    fresh = Money(amount.minor - held.taken_minor, amount.currency)
+    fresh = amount
+    if held.taken_minor:
+        fresh = Money(amount.minor - held.taken_minor, amount.currency)
     if amount.currency != held.requested.currency or held.is_conflicted:
         return Judgement(Verdict.CONFLICT, "captured", fresh)
     asked = held.requested.minor

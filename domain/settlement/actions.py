@@ -130,10 +130,11 @@ async def _release_reserve(merchant_id: UUID, ccy: str) -> int:
     run_id = uuid7()
     async with db.transaction():
         rows = await db.fetch(
-            "WITH due AS MATERIALIZED (SELECT id FROM reserve_hold WHERE merchant_id = $1 AND ccy = $2"
-            " AND state = 'held' AND releases_on <= $3 ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED)"
+            "WITH due AS MATERIALIZED (SELECT capture_id FROM reserve_hold WHERE merchant_id = $1 AND ccy = $2"
+            " AND state = 'held' AND releases_on <= $3 ORDER BY capture_id LIMIT $4 FOR UPDATE SKIP LOCKED)"
             " UPDATE reserve_hold h SET state = CASE WHEN h.drawn_minor = h.amount_minor THEN 'drawn'"
-            " ELSE 'released' END FROM due WHERE h.id = due.id RETURNING h.amount_minor - h.drawn_minor AS left_minor",
+            " ELSE 'released' END FROM due WHERE h.capture_id = due.capture_id"
+            " RETURNING h.amount_minor - h.drawn_minor AS left_minor",
             merchant_id,
             ccy,
             clock.now().date(),

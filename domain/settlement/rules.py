@@ -68,23 +68,28 @@ def split(amount_minor: int, terms: Terms, owed: Owed = _NOTHING) -> dict[Leg, i
     (at most what is owed) and the merchant, each of what the one before left.
     """
     assert amount_minor > 0, amount_minor
+    commission_minor, affiliate_bps, tax_minor, reserve_bps, withhold_bps = terms
     left = amount_minor
     legs: dict[Leg, int] = {}
-
-    def cut(leg: Leg, wanted: int) -> None:
-        nonlocal left
-        part = max(0, min(wanted, left))
+    for leg, wanted in (
+        (Leg.TAX, tax_minor),
+        (Leg.COMMISSION, commission_minor),
+        (Leg.AFFILIATE, amount_minor * affiliate_bps // BPS),
+        (Leg.DEBT, owed.debt_minor),
+    ):
+        if wanted > 0 and left:
+            legs[leg] = part = min(wanted, left)
+            left -= part
+    part = min(left, left * reserve_bps // BPS)
+    if part > 0:
+        legs[Leg.RESERVE] = part
         left -= part
-        if part:
-            legs[leg] = part
-
-    cut(Leg.TAX, terms.tax_minor)
-    cut(Leg.COMMISSION, terms.commission_minor)
-    cut(Leg.AFFILIATE, amount_minor * terms.affiliate_bps // BPS)
-    cut(Leg.DEBT, owed.debt_minor)
-    cut(Leg.RESERVE, left * terms.reserve_bps // BPS)
-    cut(Leg.WITHHOLDING, min(owed.credit_minor, left * terms.withhold_bps // BPS))
-    cut(Leg.MERCHANT, left)
+    part = min(left, owed.credit_minor, left * withhold_bps // BPS)
+    if part > 0:
+        legs[Leg.WITHHOLDING] = part
+        left -= part
+    if left:
+        legs[Leg.MERCHANT] = left
     return legs
 
 

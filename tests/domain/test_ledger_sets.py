@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
@@ -84,6 +85,60 @@ async def test_a_set_takes_few_statements_whatever_its_size(db: None) -> None:
     assert counts == [6, 6]
     balance = await ledger.balance(shop["merchant_available"])
     assert (balance.posted, balance.version) == (52 * 94, 3)
+
+
+async def _new_set(shop: Shop, drafts: list[JournalDraft]) -> datetime:
+    """One posted transfer per draft, all keys taken to be new; the time of the locks."""
+    async with core_db.transaction():
+        numbers = await ledger.accounts([shop["provider_clearing"], shop["merchant_available"]])
+        source, target = numbers[shop["provider_clearing"]], numbers[shop["merchant_available"]]
+        _, at = await ledger.lock_now([source, target])
+        await ledger.open_new(drafts, at)
+        lines = TransferLines()
+        for draft in drafts:
+            lines.add(draft.id, source, target, 94, shop.ccy)
+        await ledger.write(lines)
+    return at
+
+
+@pytest.mark.parametrize("size", [1, 30])
+async def test_new_journals_are_stored_as_drafted_and_never_post_dated(db: None, size: int) -> None:
+    shop, of = Shop(), uuid4()
+    past, ahead = datetime(2026, 1, 2, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+    times = [past, ahead, None] * size
+    drafts = [
+        _draft(f"sale:{number}", content=7)._replace(effective_at=when, correlation_id=of)
+        for number, when in enumerate(times)
+    ]
+
+    at = await _new_set(shop, drafts)
+
+    rows = await core_db.fetch("SELECT * FROM ledger_journal ORDER BY no")
+    assert [(row["id"], row["key"]) for row in rows] == [(one.id, one.key) for one in drafts]
+    assert [row["effective_at"] for row in rows] == [past, at, at] * size
+    assert {row["recorded_at"] for row in rows} == {at}
+    assert {(row["input_hash"], row["kind"], row["correlation_id"]) for row in rows} == {
+        (bytes([7] * 32), "sale", of)
+    }
+    assert len({row["batch_id"] for row in rows}) == 1 and rows[0]["batch_id"] is not None
+    assert await shop.posted("merchant_available") == [94 * 3 * size]
+    assert await ledger.check() == []
+
+
+@pytest.mark.parametrize("content", [0, 1])
+@pytest.mark.parametrize("others", [0, 20])
+async def test_a_taken_key_among_new_journals_rolls_the_set_back(
+    db: None, content: int, others: int
+) -> None:
+    shop = Shop()
+    await _new_set(shop, [_draft("sale:1")])
+    before = await books()
+    drafts = [_draft(f"other:{number}") for number in range(others)]
+
+    with pytest.raises(ledger.KeyReused):
+        await _new_set(shop, [*drafts, _draft("sale:1", content)])
+
+    assert await books() == before
 
 
 async def test_lanes_write_their_own_rows_of_shared_accounts(db: None) -> None:

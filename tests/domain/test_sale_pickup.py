@@ -121,7 +121,7 @@ async def test_c04_acknowledged_while_the_queue_is_down_it_is_delivered_without_
     assert await db.value("SELECT count(*) FROM inbox_event WHERE verdict IS NULL") == 3
 
     until = asyncio.Event()
-    lanes = [sale._lane(lane) for lane in range(LANES)]
+    lanes = [sale.lane_loop(lane) for lane in range(LANES)]
     running = asyncio.create_task(loops.keep_running(lanes, until))
 
     async def are_delivered() -> bool:

@@ -80,7 +80,7 @@ _MONEY = {
             JOIN capture_leg g ON g.capture_id = c.id WHERE g.leg <> 'surplus'
         GROUP BY o.id HAVING sum(g.amount_minor) > o.total_minor""",
     "L19 reserve is not held + drawn + released": """
-        SELECT h.id::text FROM reserve_hold h JOIN capture_leg g
+        SELECT h.capture_id::text FROM reserve_hold h JOIN capture_leg g
             ON g.capture_id = h.capture_id AND g.leg = 'reserve'
         WHERE h.amount_minor <> g.amount_minor OR h.state = 'drawn' AND h.drawn_minor <> h.amount_minor""",
 }
