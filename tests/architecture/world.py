@@ -1,0 +1,177 @@
+"""A shop where a lot has happened, and everybody who may ask about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from domain import identity, settlement
+from domain.catalogue import Delivery
+from domain.core import db, ids, live
+from domain.core.money import Money
+from domain.identity import AccountKind, OperatorRole, Role, Viewer
+from tests import make
+from tests.platform import Platform, running, uuid_of
+
+ADDRESS = "203.0.113.9"
+PASSWORD = "correct horse battery"
+IMPORT_KEY = "import-1"
+_IMPORT = """
+mutation ($input: ImportCardsInput!) {
+  importCards(input: $input) @idempotent(key: "import-1") { __typename ... on CardImport { id } }
+}"""
+_REFUND = """
+mutation ($input: RequestRefundInput!) {
+  requestRefund(input: $input) @idempotent(key: "refund-1") { __typename }
+}"""
+_PROPOSE = """
+mutation ($input: ProposeManualPaymentInput!) {
+  proposeManualPayment(input: $input) @idempotent(key: "propose-1") { __typename ... on Approval { id } }
+}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One kind of caller: signed in or not, with an access key or not."""
+
+    name: str
+    viewer: Viewer | None = None
+    access_key: str | None = None
+    order_id: str | None = None  # whose key it is
+
+
+@dataclass(frozen=True)
+class World:
+    """Public ids of what there is; `order` is delivered and partly refunded, `unpaid` is being paid."""
+
+    platform: Platform
+    shop: make.Shop
+    callers: tuple[Caller, ...]
+    order: str
+    unpaid: str
+    unpaid_key: str
+    made: str
+    line: str
+    card_import: str
+    approval: str
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def merchant(self) -> str:
+        """The merchant all of it belongs to."""
+        return ids.encode("mer", self.shop.merchant_id)
+
+
+async def _signed_in(email: str) -> Viewer:
+    signed = await identity.sign_in(email, PASSWORD, ADDRESS)
+    viewer = await identity.viewer(signed.token)
+    assert viewer is not None
+    return viewer
+
+
+async def _member(of: make.Shop, role: Role, name: str) -> Caller:
+    account_id = await identity.register(f"{name}@example.com", PASSWORD)
+    await identity.grant(of.merchant_id, account_id, role)
+    return Caller(name, await _signed_in(f"{name}@example.com"))
+
+
+async def _operator(role: OperatorRole) -> Caller:
+    name = f"operator_{role}"
+    account_id = await identity.register(f"{name}@example.com", PASSWORD, kind=AccountKind.OPERATOR)
+    await identity.grant_operator(account_id, role)
+    return Caller(name, await _signed_in(f"{name}@example.com"))
+
+
+async def _delivered(platform: Platform, of: make.Shop, words: int) -> tuple[str, str]:
+    order_id, access_key, paid = await platform.bought(of)
+    await platform.sandbox.do(paid["id"], "confirm", account="main")
+    await platform.heard(words)
+    await platform.work()
+    return order_id, access_key
+
+
+@asynccontextmanager
+async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
+    """Needs the fixture `db`."""
+    async with running(folder, monkeypatch) as platform:
+        mine = await make.shop(price=Money(1_050, "USD"), reserve_bps=500)
+        await db.execute(
+            "INSERT INTO price_tier (merchant_id, variant_id, currency, from_quantity, minor)"
+            " VALUES ($1, $2, 'USD', 10, 950)",
+            mine.merchant_id,
+            mine.variant_id,
+        )
+        foreign = await make.shop(price=Money(2_050, "USD"))
+        by_hand = await make.shop(keys=0, price=Money(3_050, "USD"), delivery=Delivery.MANUAL)
+        order, key = await _delivered(platform, mine, 1)
+        other, other_key = await _delivered(platform, foreign, 2)
+        begun = await platform.start(mine, currency="EUR")  # at a locked rate
+        unpaid, unpaid_key = begun["order"]["id"], begun["accessKey"]
+        await platform.pay(unpaid, unpaid_key)
+        callers = (
+            Caller("anonymous"),
+            Caller("buyer", access_key=key, order_id=order),
+            Caller("other_buyer", access_key=other_key, order_id=other),
+            *[await _member(mine, role, role.value) for role in Role],
+            await _member(foreign, Role.OWNER, "other_owner"),
+            *[await _operator(role) for role in OperatorRole],
+        )
+        viewers = {caller.name: caller.viewer for caller in callers}
+        refund = {"orderId": order, "amount": {"amount": "1.00", "currency": "USD"}}
+        await platform.data(_REFUND, {"input": refund}, viewer=viewers["finance"])
+        await platform.work()
+        async with db.transaction():
+            await settlement.open_exception(
+                "refund_failed", capture=await _capture(order), facts={"refund": "ref_x"}
+            )
+        cards = {"variantId": ids.encode("var", mine.variant_id), "text": "CARD-1\nCARD-2\nCARD-1"}
+        imported = await platform.data(
+            _IMPORT, {"input": {**cards, "skipBadLines": True}}, viewer=viewers["catalogue"]
+        )
+        asked = {"orderId": await _placed(platform, mine), "reason": "bank", "evidence": "line 7"}
+        proposed = await platform.data(
+            _PROPOSE, {"input": asked}, viewer=viewers["operator_finance"]
+        )
+        live.forget()
+        hub = asyncio.ensure_future(live.hub().run())
+        made = World(
+            platform,
+            mine,
+            callers,
+            order=order,
+            unpaid=unpaid,
+            unpaid_key=unpaid_key,
+            made=await _placed(platform, by_hand),
+            line=await _line(order),
+            card_import=imported["importCards"]["id"],
+            approval=proposed["proposeManualPayment"]["id"],
+        )
+        try:
+            yield made
+        finally:
+            hub.cancel()
+            await asyncio.gather(hub, return_exceptions=True)
+            live.forget()
+
+
+async def _placed(platform: Platform, of: make.Shop) -> str:
+    begun = await platform.start(of)
+    return str(begun["order"]["id"])
+
+
+async def _capture(order_id: str) -> Any:
+    from domain import payments
+
+    [capture] = await payments.captures_of(uuid_of(order_id))
+    return capture
+
+
+async def _line(order_id: str) -> str:
+    from domain import orders
+
+    order = uuid_of(order_id)
+    return ids.encode("lin", (await orders.lines([order]))[order][0].id)
