@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain import identity, settlement
-from domain.catalogue import Delivery
+from domain import catalogue, identity, settlement
+from domain.catalogue import Delivery, PriceList, Source
 from domain.core import db, ids, live
 from domain.core.money import Money
 from domain.identity import AccountKind, OperatorRole, Role, Viewer
@@ -22,7 +22,8 @@ PASSWORD = "correct horse battery"
 IMPORT_KEY = "import-1"
 _IMPORT = """
 mutation ($input: ImportCardsInput!) {
-  importCards(input: $input) @idempotent(key: "import-1") { __typename ... on CardImport { id } }
+  importCards(input: $input) @idempotent(key: "import-1") { __typename ... on CardImport { id }
+    ... on Problem { code path message } }
 }"""
 _REFUND = """
 mutation ($input: RequestRefundInput!) {
@@ -30,8 +31,32 @@ mutation ($input: RequestRefundInput!) {
 }"""
 _PROPOSE = """
 mutation ($input: ProposeManualPaymentInput!) {
-  proposeManualPayment(input: $input) @idempotent(key: "propose-1") { __typename ... on Approval { id } }
+  proposeManualPayment(input: $input) @idempotent(key: "propose-1") { __typename ... on Approval { id }
+    ... on Problem { code path message } }
 }"""
+
+
+_COUPON = """
+mutation ($input: CreateCouponInput!) {
+  createCoupon(input: $input) @idempotent(key: "coupon-1") { __typename ... on Coupon { id }
+    ... on Problem { code path message } }
+}"""
+_REPORT = """
+mutation ($input: ReportGoodInput!) {
+  reportGood(input: $input) @idempotent(key: "report-1") { __typename ... on GoodReport { id }
+    ... on Problem { code path message } }
+}"""
+_PAY = """
+mutation ($input: PayInput!) {
+  pay(input: $input) @idempotent(key: "pay-saving") { __typename ... on Payment { id }
+    ... on Problem { code path message } }
+}"""
+_REUSE = """
+mutation ($input: SetReusableContentInput!) {
+  setReusableContent(input: $input) @idempotent(key: "reuse-1") { __typename
+    ... on Problem { code path message } }
+}"""
+_LOTS = "query ($id: ID!) { stockLots(variantId: $id, first: 1) { nodes { id } } }"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +83,34 @@ class World:
     line: str
     card_import: str
     approval: str
-    more: Mapping[str, str] = field(default_factory=dict)
+    coupon: str
+    lot: str
+    report: str
 
     @property
     def merchant(self) -> str:
         """The merchant all of it belongs to."""
         return ids.encode("mer", self.shop.merchant_id)
+
+    @property
+    def shop_id(self) -> str:
+        """Its shop."""
+        return ids.encode("shp", self.shop.shop_id)
+
+    @property
+    def product(self) -> str:
+        """What the shop sells."""
+        return ids.encode("prd", self.shop.product_id)
+
+    @property
+    def variant(self) -> str:
+        """Its only variant."""
+        return ids.encode("var", self.shop.variant_id)
+
+    @property
+    def saved(self) -> str:
+        """A saved method that there is not."""
+        return ids.encode("svm", self.shop.shop_id)
 
 
 async def _signed_in(email: str) -> Viewer:
@@ -86,9 +133,12 @@ async def _operator(role: OperatorRole) -> Caller:
     return Caller(name, await _signed_in(f"{name}@example.com"))
 
 
-async def _delivered(platform: Platform, of: make.Shop, words: int) -> tuple[str, str]:
-    order_id, access_key, paid = await platform.bought(of)
-    await platform.sandbox.do(paid["id"], "confirm", account="main")
+async def _delivered(platform: Platform, of: make.Shop, words: int, **more: Any) -> tuple[str, str]:
+    begun = await platform.start(of)
+    order_id, access_key = begun["order"]["id"], begun["accessKey"]
+    wanted = {"orderId": order_id, "accessKey": access_key, "method": "sandbox", **more}
+    paid = await platform.data(_PAY.replace("saving", order_id), {"input": wanted})
+    await platform.sandbox.do(_id_of(paid, "pay"), "confirm", account="main")
     await platform.heard(words)
     await platform.work()
     return order_id, access_key
@@ -107,7 +157,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
         )
         foreign = await make.shop(price=Money(2_050, "USD"))
         by_hand = await make.shop(keys=0, price=Money(3_050, "USD"), delivery=Delivery.MANUAL)
-        order, key = await _delivered(platform, mine, 1)
+        order, key = await _delivered(platform, mine, 1, saveMethod=True)
         other, other_key = await _delivered(platform, foreign, 2)
         begun = await platform.start(mine, currency="EUR")  # at a locked rate
         unpaid, unpaid_key = begun["order"]["id"], begun["accessKey"]
@@ -136,6 +186,38 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
         proposed = await platform.data(
             _PROPOSE, {"input": asked}, viewer=viewers["operator_finance"]
         )
+        reusable = await catalogue.add_variant(
+            mine.merchant_id,
+            mine.product_id,
+            {"en": "Link"},
+            Source(Delivery.REUSABLE),
+            PriceList([mine.price], "USD"),
+        )
+        link = {
+            "variantId": ids.encode("var", reusable),
+            "expectedVersion": 1,
+            "content": "https://example.com",
+        }
+        answer = await platform.data(_REUSE, {"input": link}, viewer=viewers["owner"])
+        assert "code" not in answer["setReusableContent"], answer
+        coupon = await platform.data(
+            _COUPON,
+            {
+                "input": {
+                    "merchantId": ids.encode("mer", mine.merchant_id),
+                    "code": "TENTH",
+                    "kind": "PERCENT",
+                    "percentBps": 1_000,
+                }
+            },
+            viewer=viewers["owner"],
+        )
+        dead = {"orderId": order, "accessKey": key, "lineId": await _line(order), "reason": "dead"}
+        await platform.order(order, key)  # opened, so that it may be reported
+        reported = await platform.data(_REPORT, {"input": dead})
+        lots = await platform.data(
+            _LOTS, {"id": ids.encode("var", mine.variant_id)}, viewer=viewers["owner"]
+        )
         live.forget()
         hub = asyncio.ensure_future(live.hub().run())
         made = World(
@@ -147,8 +229,11 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             unpaid_key=unpaid_key,
             made=await _placed(platform, by_hand),
             line=await _line(order),
-            card_import=imported["importCards"]["id"],
-            approval=proposed["proposeManualPayment"]["id"],
+            card_import=_id_of(imported, "importCards"),
+            approval=_id_of(proposed, "proposeManualPayment"),
+            coupon=_id_of(coupon, "createCoupon"),
+            lot=lots["stockLots"]["nodes"][0]["id"],
+            report=_id_of(reported, "reportGood"),
         )
         try:
             yield made
@@ -156,6 +241,11 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             hub.cancel()
             await asyncio.gather(hub, return_exceptions=True)
             live.forget()
+
+
+def _id_of(answer: dict[str, Any], name: str) -> str:
+    assert "id" in answer[name], answer
+    return str(answer[name]["id"])
 
 
 async def _placed(platform: Platform, of: make.Shop) -> str:

@@ -1,0 +1,146 @@
+"""How every root field is asked for the role × field matrix: a new one needs a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.architecture.world import IMPORT_KEY, Caller, World
+
+Arguments = Callable[[World, Caller], dict[str, Any]]
+PRICE = {"prices": [{"amount": "10.50", "currency": "USD"}]}
+RENAMED = {"names": [{"language": "en", "text": "Another"}]}
+
+# How each root field is asked. After a space: which kind of node, or which case.
+QUERIES: Mapping[str, Arguments] = {
+    "Query.approvals": lambda w, c: {"first": 5},
+    "Query.goodReports": lambda w, c: {"first": 5},
+    "Query.merchantCoupons": lambda w, c: {"merchantId": w.merchant, "first": 5},
+    "Query.merchantProduct": lambda w, c: {"id": w.product},
+    "Query.merchantProducts": lambda w, c: {"merchantId": w.merchant, "first": 2},
+    "Query.stockLots": lambda w, c: {"variantId": w.variant, "first": 2},
+    "Query.node cpn": lambda w, c: {"id": w.coupon},
+    "Query.cardImport": lambda w, c: {"key": IMPORT_KEY},
+    "Query.market": lambda w, c: {"country": "HK"},
+    "Query.merchantBalances": lambda w, c: {"merchantId": w.merchant},
+    "Query.merchantStatement": lambda w, c: {
+        "merchantId": w.merchant,
+        "purpose": "merchant_available",
+        "currency": "USD",
+    },
+    "Query.moneyExceptions": lambda w, c: {"first": 5},
+    "Query.order": lambda w, c: {"id": w.order, "accessKey": c.access_key},
+    "Query.order unpaid": lambda w, c: {
+        "id": w.unpaid,
+        "accessKey": w.unpaid_key if c.name == "buyer" else c.access_key,
+    },
+    "Query.orders": lambda w, c: {"merchantId": w.merchant, "first": 4},
+    "Query.shop": lambda w, c: {"handle": w.shop.handle},
+    "Query.viewer": lambda w, c: {},
+    "Query.nodes ord imp": lambda w, c: {"ids": [w.order, w.card_import]},
+    "Query.node ord": lambda w, c: {"id": w.order},
+    "Query.node imp": lambda w, c: {"id": w.card_import},
+    "Query.node shp": lambda w, c: {"id": w.shop_id},
+    "Query.node prd": lambda w, c: {"id": w.product},
+    "Query.node var": lambda w, c: {"id": w.variant},
+    "Subscription.orderEvents": lambda w, c: {"orderId": w.order, "accessKey": c.access_key},
+}
+# Each is asked for something that its own rules refuse after the right was looked at, so that nothing changes.
+MUTATIONS: Mapping[str, Arguments] = {
+    "Mutation.approveManualPayment": lambda w, c: {"approvalId": w.approval, "requestHash": "00"},
+    "Mutation.deliverGoods": lambda w, c: {
+        "orderId": w.order,
+        "lineId": w.line,
+        "contents": ["late"],
+    },
+    "Mutation.importCards": lambda w, c: {
+        "variantId": w.variant,
+        "text": "CARD-1",
+    },
+    "Mutation.pay": lambda w, c: {
+        "orderId": w.order,
+        "accessKey": c.access_key or "none",
+        "method": "sandbox",
+    },
+    "Mutation.proposeManualPayment": lambda w, c: {
+        "orderId": w.order,
+        "reason": "bank",
+        "evidence": "line 8",
+    },
+    "Mutation.requestRefund": lambda w, c: {
+        "orderId": w.order,
+        "amount": {"amount": "9999.00", "currency": "USD"},
+    },
+    "Mutation.reviewHeldOrder": lambda w, c: {
+        "orderId": w.order,
+        "verdict": "RELEASE",
+        "reason": "looked",
+    },
+    "Mutation.signIn": lambda w, c: {"email": f"{c.name}@nobody.test", "password": "wrong"},
+    "Mutation.startCheckout": lambda w, c: {
+        "shop": "no-such-shop",
+        "lines": [],
+        "contact": {"email": "b@example.com"},
+    },
+    "Mutation.buyAgain": lambda w, c: {
+        "orderId": w.order,
+        "accessKey": c.access_key or "none",
+        "savedMethodId": w.saved,
+    },
+    "Mutation.forgetMethod": lambda w, c: {
+        "orderId": w.order,
+        "accessKey": c.access_key or "none",
+        "savedMethodId": w.saved,
+    },
+    "Mutation.reportGood": lambda w, c: {
+        "orderId": w.order,
+        "accessKey": c.access_key or "none",
+        "lineId": w.line,
+        "reason": "again",
+    },
+    "Mutation.replaceGood": lambda w, c: {"reportId": w.report, "verdict": "CONFIRM", "note": ""},
+    "Mutation.createShop": lambda w, c: {"merchantId": w.merchant, "handle": "?", "names": []},
+    "Mutation.updateShop": lambda w, c: {"shopId": w.shop_id, "expectedVersion": 99, **RENAMED},
+    "Mutation.createProduct": lambda w, c: {"shopId": w.shop_id, "texts": []},
+    "Mutation.updateProduct": lambda w, c: {
+        "productId": w.product,
+        "expectedVersion": 99,
+        "state": "HIDDEN",
+    },
+    "Mutation.createVariant": lambda w, c: {
+        "productId": w.product,
+        "titles": [],
+        "delivery": "STOCK",
+        "prices": [],
+    },
+    "Mutation.updateVariant": lambda w, c: {
+        "variantId": w.variant,
+        "expectedVersion": 99,
+        "state": "HIDDEN",
+    },
+    "Mutation.setPrices": lambda w, c: {"variantId": w.variant, "expectedVersion": 99, **PRICE},
+    "Mutation.updatePrices": lambda w, c: {
+        "merchantId": w.merchant,
+        "errorPolicy": "SKIP_BAD",
+        "rows": [{"variantId": w.variant, "expectedVersion": 99, **PRICE}],
+    },
+    "Mutation.setReusableContent": lambda w, c: {
+        "variantId": w.variant,
+        "expectedVersion": 99,
+        "content": "https://example.com",
+    },
+    "Mutation.createCoupon": lambda w, c: {
+        "merchantId": w.merchant,
+        "code": "?",
+        "kind": "PERCENT",
+    },
+    "Mutation.updateCoupon": lambda w, c: {
+        "couponId": w.coupon,
+        "expectedVersion": 99,
+        "useLimit": 1,
+    },
+    "Mutation.endCoupon": lambda w, c: {"couponId": w.coupon, "expectedVersion": 99},
+    "Mutation.withdrawCards": lambda w, c: {"lotId": w.lot, "count": 1, "reason": ""},
+    "Mutation.restoreCards": lambda w, c: {"lotId": w.lot, "count": 1, "reason": ""},
+}
+SIGN_OUT = "Mutation.signOut"  # would end the caller's session; Unauthenticated is its only refusal
