@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain import catalogue, identity, settlement
+from domain import catalogue, identity, orders, payments, settlement
 from domain.catalogue import Delivery, PriceList, Source
 from domain.core import db, ids, live
 from domain.core.money import Money
@@ -79,7 +79,6 @@ class World:
     order: str
     unpaid: str
     unpaid_key: str
-    made: str
     line: str
     card_import: str
     approval: str
@@ -149,19 +148,11 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
     """Needs the fixture `db`."""
     async with running(folder, monkeypatch) as platform:
         mine = await make.shop(price=Money(1_050, "USD"), reserve_bps=500)
-        await db.execute(
-            "INSERT INTO price_tier (merchant_id, variant_id, currency, from_quantity, minor)"
-            " VALUES ($1, $2, 'USD', 10, 950)",
-            mine.merchant_id,
-            mine.variant_id,
-        )
         foreign = await make.shop(price=Money(2_050, "USD"))
-        by_hand = await make.shop(keys=0, price=Money(3_050, "USD"), delivery=Delivery.MANUAL)
         order, key = await _delivered(platform, mine, 1, saveMethod=True)
         other, other_key = await _delivered(platform, foreign, 2)
         begun = await platform.start(mine, currency="EUR")  # at a locked rate
-        unpaid, unpaid_key = begun["order"]["id"], begun["accessKey"]
-        await platform.pay(unpaid, unpaid_key)
+        await platform.pay(begun["order"]["id"], begun["accessKey"])
         callers = (
             Caller("anonymous"),
             Caller("buyer", access_key=key, order_id=order),
@@ -171,70 +162,19 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             *[await _operator(role) for role in OperatorRole],
         )
         viewers = {caller.name: caller.viewer for caller in callers}
-        refund = {"orderId": order, "amount": {"amount": "1.00", "currency": "USD"}}
-        await platform.data(_REFUND, {"input": refund}, viewer=viewers["finance"])
-        await platform.work()
-        async with db.transaction():
-            await settlement.open_exception(
-                "refund_failed", capture=await _capture(order), facts={"refund": "ref_x"}
-            )
-        cards = {"variantId": ids.encode("var", mine.variant_id), "text": "CARD-1\nCARD-2\nCARD-1"}
-        imported = await platform.data(
-            _IMPORT, {"input": {**cards, "skipBadLines": True}}, viewer=viewers["catalogue"]
-        )
-        asked = {"orderId": await _placed(platform, mine), "reason": "bank", "evidence": "line 7"}
-        proposed = await platform.data(
-            _PROPOSE, {"input": asked}, viewer=viewers["operator_finance"]
-        )
-        reusable = await catalogue.add_variant(
-            mine.merchant_id,
-            mine.product_id,
-            {"en": "Link"},
-            Source(Delivery.REUSABLE),
-            PriceList([mine.price], "USD"),
-        )
-        link = {
-            "variantId": ids.encode("var", reusable),
-            "expectedVersion": 1,
-            "content": "https://example.com",
-        }
-        answer = await platform.data(_REUSE, {"input": link}, viewer=viewers["owner"])
-        assert "code" not in answer["setReusableContent"], answer
-        coupon = await platform.data(
-            _COUPON,
-            {
-                "input": {
-                    "merchantId": ids.encode("mer", mine.merchant_id),
-                    "code": "TENTH",
-                    "kind": "PERCENT",
-                    "percentBps": 1_000,
-                }
-            },
-            viewer=viewers["owner"],
-        )
-        dead = {"orderId": order, "accessKey": key, "lineId": await _line(order), "reason": "dead"}
-        await platform.order(order, key)  # opened, so that it may be reported
-        reported = await platform.data(_REPORT, {"input": dead})
-        lots = await platform.data(
-            _LOTS, {"id": ids.encode("var", mine.variant_id)}, viewer=viewers["owner"]
-        )
-        live.forget()
-        hub = asyncio.ensure_future(live.hub().run())
         made = World(
             platform,
             mine,
             callers,
             order=order,
-            unpaid=unpaid,
-            unpaid_key=unpaid_key,
-            made=await _placed(platform, by_hand),
+            unpaid=begun["order"]["id"],
+            unpaid_key=begun["accessKey"],
             line=await _line(order),
-            card_import=_id_of(imported, "importCards"),
-            approval=_id_of(proposed, "proposeManualPayment"),
-            coupon=_id_of(coupon, "createCoupon"),
-            lot=lots["stockLots"]["nodes"][0]["id"],
-            report=_id_of(reported, "reportGood"),
+            **await _catalogue(platform, mine, viewers),
+            **await _trouble(platform, mine, order, key, viewers),
         )
+        live.forget()
+        hub = asyncio.ensure_future(live.hub().run())
         try:
             yield made
         finally:
@@ -243,25 +183,68 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             live.forget()
 
 
+async def _catalogue(
+    platform: Platform, of: make.Shop, viewers: dict[str, Viewer | None]
+) -> dict[str, str]:
+    """A price tier, a reusable link, an import, a coupon; the ids of what was made."""
+    await db.execute(
+        "INSERT INTO price_tier (merchant_id, variant_id, currency, from_quantity, minor)"
+        " VALUES ($1, $2, 'USD', 10, 950)",
+        of.merchant_id,
+        of.variant_id,
+    )
+    reusable = await catalogue.add_variant(
+        of.merchant_id,
+        of.product_id,
+        {"en": "Link"},
+        Source(Delivery.REUSABLE),
+        PriceList([of.price], "USD"),
+    )
+    text = {"expectedVersion": 1, "content": "https://example.com"}
+    link = {"variantId": ids.encode("var", reusable), **text}
+    answer = await platform.data(_REUSE, {"input": link}, viewer=viewers["owner"])
+    assert "code" not in answer["setReusableContent"], answer
+    variant = ids.encode("var", of.variant_id)
+    cards = {"variantId": variant, "text": "CARD-1\nCARD-2\nCARD-1", "skipBadLines": True}
+    imported = await platform.data(_IMPORT, {"input": cards}, viewer=viewers["catalogue"])
+    tenth = {"code": "TENTH", "kind": "PERCENT", "percentBps": 1_000}
+    off = {"merchantId": ids.encode("mer", of.merchant_id), **tenth}
+    coupon = await platform.data(_COUPON, {"input": off}, viewer=viewers["owner"])
+    lots = await platform.data(_LOTS, {"id": variant}, viewer=viewers["owner"])
+    return {
+        "card_import": _id_of(imported, "importCards"),
+        "coupon": _id_of(coupon, "createCoupon"),
+        "lot": lots["stockLots"]["nodes"][0]["id"],
+    }
+
+
+async def _trouble(
+    platform: Platform, of: make.Shop, order: str, key: str, viewers: dict[str, Viewer | None]
+) -> dict[str, str]:
+    """A refund, a money exception, a payment put in by hand, a dead good; the ids of what waits."""
+    refund = {"orderId": order, "amount": {"amount": "1.00", "currency": "USD"}}
+    await platform.data(_REFUND, {"input": refund}, viewer=viewers["finance"])
+    await platform.work()
+    [capture] = await payments.captures_of(uuid_of(order))
+    async with db.transaction():
+        await settlement.open_exception("refund_failed", capture=capture, facts={"refund": "ref_x"})
+    placed = (await platform.start(of))["order"]["id"]
+    asked = {"orderId": placed, "reason": "bank", "evidence": "line 7"}
+    proposed = await platform.data(_PROPOSE, {"input": asked}, viewer=viewers["operator_finance"])
+    dead = {"orderId": order, "accessKey": key, "lineId": await _line(order), "reason": "dead"}
+    await platform.order(order, key)  # opened, so that it may be reported
+    reported = await platform.data(_REPORT, {"input": dead})
+    return {
+        "approval": _id_of(proposed, "proposeManualPayment"),
+        "report": _id_of(reported, "reportGood"),
+    }
+
+
 def _id_of(answer: dict[str, Any], name: str) -> str:
     assert "id" in answer[name], answer
     return str(answer[name]["id"])
 
 
-async def _placed(platform: Platform, of: make.Shop) -> str:
-    begun = await platform.start(of)
-    return str(begun["order"]["id"])
-
-
-async def _capture(order_id: str) -> Any:
-    from domain import payments
-
-    [capture] = await payments.captures_of(uuid_of(order_id))
-    return capture
-
-
 async def _line(order_id: str) -> str:
-    from domain import orders
-
     order = uuid_of(order_id)
     return ids.encode("lin", (await orders.lines([order]))[order][0].id)
