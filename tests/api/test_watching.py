@@ -233,7 +233,7 @@ async def test_c22_a_compiled_selection_says_what_the_executor_says(
 
 
 async def test_c22_an_event_that_comes_later_shows_the_order_as_it_is_then(
-    platform: Platform,
+    platform: Platform, reads: dict[str, list[int]]
 ) -> None:
     of = await make.shop(price=Money(1_050, "USD"))
     begun = await platform.start(of)
@@ -255,6 +255,8 @@ async def test_c22_an_event_that_comes_later_shows_the_order_as_it_is_then(
         "DELIVERED",
     ]
     assert [len(one["order"]["goods"]) for one in (placed, started, *rest)] == [0, 0, 1, 1]
+    # A whole sale costs its watcher four statements: joining, two commits, and the goods.
+    assert reads == {"moved": [1, 1, 1], "reveal": [1]}
     assert await audits() == [{"goods": 1, "first": 1}]
 
 
