@@ -39,8 +39,8 @@ class MoneyException:
         lambda one: ids.encode("exc", one.id), description="Opaque id, `exc_…`."
     )
     kind: str = field(
-        description="conflicted, surplus, short, late_rate, unknown_payment, unfulfillable, refund_failed or "
-        "supplier_claim."
+        description="conflicted, surplus, short, late_rate, unknown_payment, unfulfillable, refund_failed, "
+        "supplier_claim or unauthenticated."
     )
     order_id: strawberry.ID | None = derived(
         lambda one: ids.encode("ord", one.order_id) if one.order_id else None,

@@ -52,7 +52,8 @@ PAY = """
 mutation ($input: PayInput!, $key: String!) {
   pay(input: $input) @idempotent(key: $key) {
     __typename
-    ... on Payment { id status amount { amount currency } nextAction { __typename ... on RedirectAction { url } } }
+    ... on Payment { id status amount { amount currency } nextAction { __typename ... on RedirectAction { url }
+      ... on ChallengeAction { url } } }
     ... on Problem { code message path retryable }
   }
 }"""

@@ -150,6 +150,19 @@ class RunningSandbox:
         async with self._http.post(f"{page_url}/{button}", allow_redirects=False) as response:
             return response.status, response.headers.get("Location", "")
 
+    async def answer(self, challenge_url: str, code: str | None = None) -> tuple[int, str]:
+        """Type a code on the challenge page (None: refuse); (status, where it leads)."""
+        choice = "refuse" if code is None else "confirm"
+        async with self._http.post(
+            f"{challenge_url}/{choice}", data={"code": code or ""}, allow_redirects=False
+        ) as response:
+            return response.status, response.headers.get("Location", "")
+
+    async def code(self, challenge_url: str) -> str:
+        """The one-time code as the challenge page shows it."""
+        _, _, text = await self.get(challenge_url)
+        return text.partition("<code>")[2].partition("</code>")[0]
+
     async def get(self, url: str) -> tuple[int, dict[str, str], str]:
         """(status, headers in lower case, text) of a page."""
         async with self._http.get(url) as response:
@@ -265,6 +278,7 @@ def charge_request(
     locale: str = "en",
     save: bool = False,
     token: str | None = None,
+    must_authenticate: bool = False,
 ) -> ChargeRequest:
     """A charge as `payments` would ask for it."""
     return ChargeRequest(
@@ -279,6 +293,7 @@ def charge_request(
         locale=locale,
         save=save,
         token=token,
+        must_authenticate=must_authenticate,
     )
 
 

@@ -46,7 +46,8 @@ class QuoteExpired(DomainError):
 class Charge:
     """An order about to be charged: by which offer, for whom, under which key; `is_held` when risk wants a look.
 
-    `by` is what the attempt has to do with saved methods.
+    `must_authenticate` when risk wants the payer to prove who they are first. `by` is what the attempt has to do
+    with saved methods.
     """
 
     view: OrderView
@@ -55,6 +56,7 @@ class Charge:
     once: Once
     by: saving.Means = saving.PLAIN
     is_held: bool = False
+    must_authenticate: bool = False
     attempt_id: UUID = field(default_factory=payments.new_id)
 
     @property
@@ -154,6 +156,7 @@ def _opening(charge: Charge, order: Order, kept_minor: int) -> payments.Opening:
         account=offer.account,
         method=offer.method.code,
         amount=Money(order.total_minor - kept_minor, order.ccy),
+        must_authenticate=charge.must_authenticate,
     )
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from domain import catalogue, fx, orders, payments, settlement
+from domain import catalogue, fx, orders, payments, risk, settlement
 from domain.checkout import rules, saving
 from domain.checkout.sale import CONFLICTED, Sale
 from domain.core import bell, bulk, clock, db, events, promises, trace
@@ -249,10 +249,20 @@ async def _write(sales: Sequence[Sale], strays: Sequence[tuple[int, str, str | N
     if moved:
         await orders.change_many([sale.change() for sale in moved], clock.now())
         await events.record(*chain.from_iterable(sale.events for sale in moved))
+    await _heed_challenges(sales)
     delivered = [sale.order for sale in sales if sale.outcome is rules.Outcome.DELIVER]
     await orders.lines_done([order.id for order in delivered if not order.is_plain])
     await _use_up(sales)
     await _owe(sales)
+
+
+async def _heed_challenges(sales: Sequence[Sale]) -> None:
+    """What risk had asked the payer for: passed it lets the order go, left out it holds it for a person."""
+    if proved := [sale.order.id for sale in sales if sale.is_proved and not sale.is_unproved]:
+        await risk.passed_challenge(proved)
+    for sale in sales:
+        if sale.is_unproved and sale.outcome in (rules.Outcome.HOLD, rules.Outcome.WAIT):
+            await orders.hold(sale.order.id, is_held=True)
 
 
 async def _use_up(sales: Sequence[Sale]) -> None:
@@ -311,6 +321,8 @@ def _exceptions(sale: Sale) -> list[tuple[str, Capture]]:
         found += [("surplus", capture) for capture in sale.captures if capture.is_new][-1:]
     if sale.outcome is rules.Outcome.SHORT:
         found += [("short", capture) for capture in sale.captures[:1]]
+    if sale.is_unproved:
+        found += [("unauthenticated", capture) for capture in sale.captures if capture.is_new][-1:]
     return found
 
 

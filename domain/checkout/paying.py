@@ -97,8 +97,15 @@ async def pay(
     decision = await _assess(_subject(order, offer, visitor))
     if decision.standing is risk.Outcome.DECLINE:
         raise RiskDeclined(reasons=list(decision.reasons))
-    is_held = decision.standing is risk.Outcome.HOLD
-    charge = Charge(view, offer, visitor, once, by, is_held=is_held)
+    charge = Charge(
+        view,
+        offer,
+        visitor,
+        once,
+        by,
+        is_held=decision.standing is risk.Outcome.HOLD,
+        must_authenticate=decision.standing is risk.Outcome.CHALLENGE,
+    )
     attempt = await open_charge(charge)
     if once.is_replay:
         return _outcome(order, attempt)
@@ -187,6 +194,7 @@ def _subject(order: Order, offer: Offer, visitor: Visitor) -> risk.Subject:
         method=offer.method.code,
         platform=visitor.platform,
         signals=visitor.signals,
+        can_authenticate=offer.method.can_authenticate,
     )
 
 
@@ -207,6 +215,7 @@ async def _charge(
         locale=order.locale,
         save=by.saves,
         token=by.token,
+        must_authenticate=attempt.must_authenticate,
     )
     return await _bounded(attempt.provider, providers[attempt.provider].charge(request))
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.checkout import rules
+from domain.core import ids
 from domain.core.events import Event
 from domain.core.money import Money
 from domain.orders.models import Change, Held
@@ -40,6 +41,8 @@ class Sale:
     outcome: rules.Outcome = rules.Outcome.NOTHING
     is_declined: bool = False
     was_refused: bool = False  # the buyer was told that the goods are gone
+    is_proved: bool = False  # the payer has passed the challenge that risk had asked for
+    is_unproved: bool = False  # risk had asked for it, and money came without one
     kept_before_minor: int = 0  # what is on its way back is not kept
     fresh_minor: int = 0
     surplus_minor: int = 0  # of the fresh money, above what was still to pay
@@ -106,6 +109,15 @@ class Sale:
         self.captures.append(capture)
         self.fresh_minor += capture.amount_minor
         self.was_refused |= attempt.raw_code in REFUSED
+        if attempt.must_authenticate:
+            self._prove(word, attempt)
+
+    def _prove(self, word: Word, attempt: Attempt) -> None:
+        """Whether the challenge that risk asked for was passed: only the provider's proved word says so."""
+        kind = EventKind.AUTHENTICATED if word.is_authenticated else EventKind.UNAUTHENTICATED
+        self.is_proved |= word.is_authenticated
+        self.is_unproved |= not word.is_authenticated
+        self.happened(kind, payment_id=ids.encode("pay", attempt.id))
 
     @property
     def arrival(self) -> rules.Arrival:
@@ -124,7 +136,7 @@ class Sale:
             arrived_minor=arrived,
             is_expired=order.status is OrderStatus.AWAITING_PAYMENT
             and (self.was_refused or self._came_after(order.expires_at)),
-            is_held_by_risk=order.risk_hold,
+            is_held_by_risk=order.risk_hold or self.is_unproved,
             # The captures of such an order are sent round again only when everything is handed over.
             is_plain=order.is_plain or order.status is OrderStatus.DELIVERING,
         )

@@ -78,6 +78,8 @@ class EventKind(StrEnum):
     FAILED = "payment.failed"
     VOIDED = "payment.voided"
     UNKNOWN = "payment.unknown"
+    AUTHENTICATED = "payment.authenticated"
+    UNAUTHENTICATED = "payment.unauthenticated"
     PARTIAL = "payment.partial"
     OVERPAID = "payment.overpaid"
     LATE = "payment.late"

@@ -47,16 +47,18 @@ class Opening:
     account: str
     method: str
     amount: Money
+    must_authenticate: bool = False
 
 
 _OPEN = f"""
 INSERT INTO payment_attempt (id, intent_id, order_id, merchant_id, lane, seq, provider, provider_account, method,
-    requested_minor, ccy, next_check_at)
+    requested_minor, ccy, must_authenticate, next_check_at)
 SELECT a.id, a.order_id, a.order_id, a.merchant_id, a.lane,
     1 + (SELECT count(*) FROM payment_attempt p WHERE p.order_id = a.order_id),
-    a.provider, a.account, a.method, a.minor, a.ccy, clock_timestamp() + interval '45 s'
+    a.provider, a.account, a.method, a.minor, a.ccy, a.authenticates, clock_timestamp() + interval '45 s'
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::bigint[],
-    $9::text[]) AS a(id, order_id, merchant_id, lane, provider, account, method, minor, ccy)
+    $9::text[], $10::bool[])
+    AS a(id, order_id, merchant_id, lane, provider, account, method, minor, ccy, authenticates)
 WHERE EXISTS (SELECT FROM payment_intent i WHERE i.order_id = a.order_id AND i.state <> 'conflicted')
 ON CONFLICT (order_id) WHERE state IN ('started', 'requires_action', 'processing', 'authorized', 'unknown')
 DO NOTHING RETURNING {ATTEMPT_COLUMNS}
@@ -79,6 +81,7 @@ async def open_attempts(openings: Sequence[Opening]) -> dict[UUID, Attempt]:
         [one.method for one in openings],
         [one.amount.minor for one in openings],
         [one.amount.currency for one in openings],
+        [one.must_authenticate for one in openings],
     )
     attempts = {row["order_id"]: Attempt(*row) for row in rows}
     for one in openings:

@@ -109,8 +109,10 @@ def _facts_json(provider: str, account: str, fact: Fact) -> dict[str, object]:
     saved: dict[str, str] = {}
     if fact.saved is not None and attempt_id is not None:
         saved = seal_word(provider, account, attempt_id, fact.saved)
+    proved = {"authenticated": True} if fact.is_authenticated else {}
     return {
         **saved,
+        **proved,
         "subject": fact.subject,
         "reference": fact.reference,
         "provider_ref": fact.provider_ref,
@@ -170,6 +172,7 @@ def _word(row: db.Record) -> Word:
             datetime.fromisoformat(facts["at"]),
             facts.get("token"),
             facts.get("label", ""),
+            facts.get("authenticated", False) is True,
         )
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise WordUnreadable(row["no"]) from error
@@ -199,5 +202,6 @@ async def put_answer(attempt: Attempt, said: ChargeAnswer) -> None:
         amount=amount,
         occurred_at=clock.now(),
         saved=said.saved,
+        is_authenticated=said.is_authenticated,
     )
     await put(attempt.provider, attempt.provider_account, [fact], body=fact.event_id.encode())

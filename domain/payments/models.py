@@ -31,6 +31,7 @@ class Attempt:
     action_json: dict[str, Any] | None
     raw_code: str
     checks: int
+    must_authenticate: bool
 
     @property
     def requested(self) -> Money:
@@ -40,14 +41,15 @@ class Attempt:
 
 ATTEMPT_COLUMNS = (
     "id, order_id, merchant_id, lane, seq, provider, provider_account, provider_ref, method, requested_minor, ccy,"
-    " processed_minor, processed_ccy, state, action_json, raw_code, checks"
+    " processed_minor, processed_ccy, state, action_json, raw_code, checks, must_authenticate"
 )
 
 
 class Word(NamedTuple):
     """One statement of a provider waiting in the inbox; `order_id` when it speaks of an attempt of ours.
 
-    `sealed` is a saved method's token as it stands in the inbox, `label` the words for its buyer.
+    `sealed` is a saved method's token as it stands in the inbox, `label` the words for its buyer. `is_authenticated`:
+    its money comes from a payer who has passed the provider's challenge.
     """
 
     no: int
@@ -62,6 +64,7 @@ class Word(NamedTuple):
     occurred_at: datetime
     sealed: str | None = None
     label: str = ""
+    is_authenticated: bool = False
 
 
 def sub_of(provider: str, account: str) -> str:

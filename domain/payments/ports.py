@@ -108,7 +108,8 @@ class ChargeRequest:
     """One attempt to take `amount`; `reference` is our attempt's id and the provider's idempotency key.
 
     `save`: the buyer wants to pay by this method again, a capture should bring a SavedToken. `token`: charge the
-    saved method behind it, without the buyer.
+    saved method behind it, without the buyer. `must_authenticate`: take nothing before the payer has proved who
+    they are, and say so with the money; only asked of a method that can.
     """
 
     reference: str
@@ -122,13 +123,15 @@ class ChargeRequest:
     locale: str = "en"
     save: bool = False
     token: str | None = field(default=None, repr=False)
+    must_authenticate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ChargeAnswer:
     """The provider's word on an attempt: `processed` is what it took, None while nothing was taken.
 
-    `saved` comes with a capture of what was asked to be saved.
+    `saved` comes with a capture of what was asked to be saved, `is_authenticated` with one whose payer has passed
+    the provider's challenge.
     """
 
     state: ChargeState
@@ -138,6 +141,7 @@ class ChargeAnswer:
     raw_code: str = ""
     raw_message: str = ""
     saved: SavedToken | None = None
+    is_authenticated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,8 @@ class Fact:
 
     `amount` is the total taken on the attempt so far (or returned by the refund), zero while nothing was.
     `event_id` is unique per provider and account. For a refund `subject` is "refund" and `state` a RefundState value.
-    `saved` is part of what was proved; it comes with a capture of what was asked to be saved.
+    `saved` is part of what was proved; it comes with a capture of what was asked to be saved. So is
+    `is_authenticated`: the payer of this capture has passed the provider's challenge.
     """
 
     event_id: str
@@ -178,6 +183,7 @@ class Fact:
     amount: Money
     occurred_at: datetime
     saved: SavedToken | None = None
+    is_authenticated: bool = False
 
 
 class CallbackRefused(DomainError):
@@ -193,6 +199,7 @@ class Method:
     `currencies` it can take; `countries` where buyers know it, empty = everywhere; amounts in minor units of
     each currency are bounded by `min_minor`/`max_minor` when given. `fee_bps`/`fee_fixed_minor` estimate our cost.
     `can_save`: the provider gives a token for it, by which it is charged again without the buyer.
+    `can_authenticate`: it can have the payer prove who they are before it takes anything (3-D Secure).
     """
 
     code: str
@@ -202,6 +209,7 @@ class Method:
     fee_bps: int = 0
     fee_fixed_minor: Mapping[str, int] = field(default_factory=dict)
     can_save: bool = False
+    can_authenticate: bool = False
 
 
 class Provider(Protocol):

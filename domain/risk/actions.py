@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -53,6 +54,19 @@ async def resolve(decision_id: UUID, outcome: Outcome, actor: str, reason: str) 
                 reason=reason,
             )
     return found
+
+
+async def passed_challenge(order_ids: Sequence[UUID]) -> int:
+    """The payers of these orders have proved who they are: what waited for that is allowed; how many decisions.
+
+    A decision that holds still waits for a person. Joins the caller's transaction.
+    """
+    return await db.execute(
+        "UPDATE risk_decision SET resolved_outcome = 'allow', resolved_by = 'challenge',"
+        " resolved_reason = 'the payer passed the challenge', resolved_at = clock_timestamp()"
+        " WHERE order_id = ANY($1) AND outcome = 'challenge' AND resolved_outcome IS NULL",
+        list(order_ids),
+    )
 
 
 async def block(pivot: Pivot, until: datetime, reason: str, actor: str) -> UUID:

@@ -170,6 +170,7 @@ def _facts(subject: Subject, known: Known) -> Facts:
         counts=known.counts,
         entries=known.entries,
         cleared=known.cleared,
+        can_authenticate=subject.can_authenticate,
     )
 
 

@@ -33,7 +33,7 @@ class Subject:
     `usd_minor` is `amount` in US cents at the reference rate; countries are ISO 3166. `country` is
     what the buyer says, `geo_country` where the address is, `card_country` what the card or bill
     says; `email_domain` is lower case. `signals` are hints of the client, kept for later tiers,
-    never authority.
+    never authority. `can_authenticate`: the method can have the payer prove who they are.
     """
 
     order_id: UUID
@@ -51,6 +51,7 @@ class Subject:
     method: str = ""
     platform: str = ""
     signals: Mapping[str, Any] = field(default_factory=dict)
+    can_authenticate: bool = True
 
     @property
     def pivots(self) -> list[Pivot]:

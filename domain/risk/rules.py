@@ -40,6 +40,10 @@ class Outcome(StrEnum):
 _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
+# The reason of a challenge that became a hold: the method cannot have the payer prove who they are.
+CANNOT_AUTHENTICATE = "cannot_authenticate"
+
+
 class RuleState(StrEnum):
     """M22: what a version of a rule may do; live ones decide, shadow ones are written down."""
 
@@ -144,6 +148,7 @@ class Facts:
     entries: tuple[Entry, ...] = ()
     cleared: frozenset[str] = frozenset()
     tiers: tuple[TierAnswer, ...] = ()
+    can_authenticate: bool = True  # the method may challenge the payer
 
     def heard(self, answers: Iterable[TierAnswer]) -> Facts:
         """The same facts with what the tiers said."""
@@ -170,6 +175,8 @@ class Facts:
                 for one in self.tiers
             ],
         }
+        if not self.can_authenticate:  # facts from before it was known could, as far as they tell
+            body["can_authenticate"] = False
         return {name: value for name, value in body.items() if value not in (None, "", [])}
 
     @classmethod
@@ -201,6 +208,7 @@ _PLAIN = (
     "geo_country",
     "card_country",
     "email_domain",
+    "can_authenticate",
 )
 
 
@@ -271,7 +279,7 @@ def evaluate(rules: Sequence[Rule], facts: Facts) -> Verdict:
     """Judge one payment: decline > hold > challenge > allow, the highest wins in any order (N01).
 
     Evidence that comes from the device alone never does more than challenge (N18). Rules in shadow
-    are written down and change nothing (N09).
+    are written down and change nothing (N09). A challenge by a method that cannot challenge is a hold.
     """
     hits = sorted(_hits(rules, facts), key=_order)
     fired = [hit for hit in hits if hit.effect is Effect.FIRED]
@@ -279,15 +287,28 @@ def evaluate(rules: Sequence[Rule], facts: Facts) -> Verdict:
     shadows = {one.name for one in rules if one.state is RuleState.SHADOW}
     phantom = None
     if shadows:
-        phantom = combine(hit for hit in fired if hit.is_shadow or hit.source not in shadows)
+        would = (hit for hit in fired if hit.is_shadow or hit.source not in shadows)
+        phantom = _enforced(combine(would), facts)
+    asked = combine(live)
+    outcome = _enforced(asked, facts)
+    reasons = [hit.reason for hit in live]
     return Verdict(
-        outcome=combine(live),
+        outcome=outcome,
         score_bps=max((hit.score_bps for hit in live), default=0),
-        reasons=tuple(dict.fromkeys(hit.reason for hit in live)),
+        reasons=tuple(
+            dict.fromkeys(reasons if outcome is asked else [*reasons, CANNOT_AUTHENTICATE])
+        ),
         hits=tuple(hits),
         phantom=phantom,
         silent=tuple(sorted(answer.tier for answer in facts.tiers if answer.failure)),
     )
+
+
+def _enforced(outcome: Outcome, facts: Facts) -> Outcome:
+    """What can be done: a payer whom nobody can ask waits for a person instead."""
+    if outcome is Outcome.CHALLENGE and not facts.can_authenticate:
+        return Outcome.HOLD
+    return outcome
 
 
 def combine(hits: Iterable[Hit]) -> Outcome:

@@ -49,6 +49,7 @@ METHODS = (
         fee_bps=290,
         fee_fixed_minor={"USD": 30, "EUR": 25, "CNY": 200, "HKD": 235, "SGD": 50, "JPY": 40},
         can_save=True,
+        can_authenticate=True,
     ),
 )
 
@@ -97,6 +98,7 @@ class Sandbox:
         }
         asked |= {"save": True} if request.save else {}
         asked |= {"token": request.token} if request.token else {}
+        asked |= {"must_authenticate": True} if request.must_authenticate else {}
         call = self._call("POST", "/v1/payments", request.account, asked)
         return await _charged(call, request.account, request.reference, is_final=_for_good)
 

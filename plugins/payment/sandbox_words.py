@@ -8,9 +8,11 @@ from typing import Any
 
 from domain.core.money import Money
 from domain.payments.ports import (
+    Challenge,
     ChargeAnswer,
     ChargeState,
     Fact,
+    NextAction,
     Redirect,
     RefundAnswer,
     RefundState,
@@ -50,9 +52,15 @@ def charge(answer: Mapping[str, Any], account: str, reference: str) -> ChargeAns
     state = _CHARGE_STATES.get(status)
     if state is None:
         raise Unproven("field_status")
-    action = processed = None
+    action: NextAction | None = None
+    processed = None
     if state is ChargeState.REQUIRES_ACTION:
-        action = Redirect(_page_url(answer))
+        is_challenge = answer.get("challenge_url") is not None
+        action = (
+            Challenge(_url(answer, "challenge_url"))
+            if is_challenge
+            else Redirect(_url(answer, "page_url"))
+        )
     if state in _TAKEN:
         processed = _taken(answer.get("captured"))
     return ChargeAnswer(
@@ -63,6 +71,7 @@ def charge(answer: Mapping[str, Any], account: str, reference: str) -> ChargeAns
         raw_code=strict.name(answer, "code") if answer.get("code") else status,
         raw_message=strict.words(answer, "message"),
         saved=_saved(answer) if state in _TAKEN else None,
+        is_authenticated=state in _TAKEN and _is_authenticated(answer),
     )
 
 
@@ -104,11 +113,16 @@ def _saved(fields: Mapping[str, Any]) -> SavedToken | None:
         return None
 
 
-def _page_url(answer: Mapping[str, Any]) -> str:
-    url = answer.get("page_url")
+def _url(answer: Mapping[str, Any], field: str) -> str:
+    url = answer.get(field)
     if not isinstance(url, str) or not re.fullmatch(r"https?://[!-~]{1,2000}", url, re.ASCII):
-        raise Unproven("field_page_url")
+        raise Unproven(f"field_{field}")
     return url
+
+
+def _is_authenticated(fields: Mapping[str, Any]) -> bool:
+    """Whether the payer has passed the challenge: the one value that says so, and nothing that looks like it."""
+    return fields.get("authenticated") is True
 
 
 def fact(fields: Mapping[str, Any], account: str, event_id: str) -> Fact:
@@ -133,4 +147,5 @@ def fact(fields: Mapping[str, Any], account: str, event_id: str) -> Fact:
         amount=amount,
         occurred_at=strict.instant(fields, "occurred_at"),
         saved=_saved(fields) if state in _TAKEN and subject == "payment" else None,
+        is_authenticated=state in _TAKEN and subject == "payment" and _is_authenticated(fields),
     )

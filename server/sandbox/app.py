@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from domain.core.settings import Settings, settings
-from server.sandbox import outcomes, page, statements, wire
+from server.sandbox import challenge, outcomes, page, statements, wire
 from server.sandbox.book import Book, Payment
 from server.sandbox.callbacks import RETRY_S, Courier
 from server.sandbox.outcomes import Outcome, outcome
@@ -97,12 +97,20 @@ def create_app(config: SandboxConfig | None = None) -> Starlette:
 
     async def show(request: Request) -> Response:
         payment = sandbox.payments.page(request.path_params["payment_id"])
+        if payment is not None and challenge.waits(payment):
+            return RedirectResponse(f"/challenge/{payment.payment_id}", 303, page.headers(payment))
         return HTMLResponse(
             page.render(payment), 404 if payment is None else 200, page.headers(payment)
         )
 
     async def click(request: Request) -> Response:
         return _click(sandbox, request)
+
+    async def ask(request: Request) -> Response:
+        return _ask(sandbox, request)
+
+    async def hear(request: Request) -> Response:
+        return await _hear(sandbox, request)
 
     async def healthy(request: Request) -> Response:
         return Response(b"ok", media_type="text/plain")
@@ -117,6 +125,8 @@ def create_app(config: SandboxConfig | None = None) -> Starlette:
             api("/v1/refunds/{reference}", "GET", _query_refund),
             Route("/pay/{payment_id}", show, methods=["GET"]),
             Route("/pay/{payment_id}/{choice}", click, methods=["POST"]),
+            Route("/challenge/{payment_id}", ask, methods=["GET"]),
+            Route("/challenge/{payment_id}/{choice}", hear, methods=["POST"]),
             api("/v1/test/modes", "PUT", _test_modes),
             api("/v1/test/payments/{reference}", "POST", _test_payment),
             api("/v1/test/refunds/{reference}", "POST", _test_refund),
@@ -164,7 +174,8 @@ async def _create(
             sandbox.payments.find(caller.account, payment.reference), sandbox.config.url
         )
     by_token = sandbox.payments.modes(caller.account).by_token
-    if is_new and payment.token and what is not Outcome.EARLY and by_token == "captured":
+    is_by_token = is_new and payment.token and not payment.must_authenticate
+    if is_by_token and what is not Outcome.EARLY and by_token == "captured":
         sandbox.payments.confirm(payment)
     said = statements.payment(payment, sandbox.config.url)
     if is_new and what is Outcome.EARLY:
@@ -261,13 +272,39 @@ def _click(sandbox: Sandbox, request: Request) -> Response:
     if payment is None or choice not in ("pay", "decline"):
         return HTMLResponse(page.render(None), 404, page.headers(None))
     headers = page.headers(payment)
-    if payment.status != "created":
+    if payment.status != "created" or challenge.waits(payment):
         return RedirectResponse(f"/pay/{payment.payment_id}", 303, headers)
     if choice == "pay":
         sandbox.payments.confirm(payment)
     else:
         sandbox.payments.decline(payment, "buyer_declined", "The buyer said no")
     return RedirectResponse(payment.return_url, 303, headers)
+
+
+def _ask(sandbox: Sandbox, request: Request) -> Response:
+    """The page on which the payer proves who they are; without a question the payment's own."""
+    payment = sandbox.payments.page(request.path_params["payment_id"])
+    if payment is None or not challenge.waits(payment):
+        return RedirectResponse(
+            f"/pay/{request.path_params['payment_id']}", 303, page.headers(None)
+        )
+    return HTMLResponse(page.ask(payment), 200, page.headers(payment))
+
+
+async def _hear(sandbox: Sandbox, request: Request) -> Response:
+    """The payer's answer to the challenge; a wrong code asks again, everything else goes back to the shop."""
+    body, choice = await request.body(), request.path_params["choice"]
+    payment = sandbox.payments.page(request.path_params["payment_id"])
+    if payment is None or choice not in ("confirm", "refuse"):
+        return HTMLResponse(page.render(None), 404, page.headers(None))
+    headers = page.headers(payment)
+    if challenge.waits(payment):
+        if choice == "refuse":
+            sandbox.payments.decline(payment, *challenge.REFUSED)
+        elif not sandbox.payments.authenticate(payment, challenge.typed(body)):
+            return RedirectResponse(f"/challenge/{payment.payment_id}", 303, headers)
+        return RedirectResponse(payment.return_url, 303, headers)
+    return RedirectResponse(f"/pay/{payment.payment_id}", 303, headers)
 
 
 async def _hang(sandbox: Sandbox, request: Request) -> None:

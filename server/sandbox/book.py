@@ -40,7 +40,8 @@ CREATE TABLE IF NOT EXISTS callback (
 class Payment:
     """One payment: times are Unix seconds, `taken_…` was captured, `event_id` is the last word.
 
-    `token` is the saved method it is charged by, `saved_token` the one it was saved as.
+    `token` is the saved method it is charged by, `saved_token` the one it was saved as. `challenge_code` is what
+    its payer has to type when the shop wants them authenticated.
     """
 
     account: str
@@ -66,6 +67,10 @@ class Payment:
     saves: bool = False
     token: str = ""
     saved_token: str = ""
+    must_authenticate: bool = False
+    authenticated: bool = False
+    challenge_code: str = ""
+    wrong_codes: int = 0
 
 
 @dataclass(slots=True)

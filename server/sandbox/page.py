@@ -29,6 +29,9 @@ background:transparent;color:inherit}
 button.go{margin-top:24px;background:var(--go);border-color:var(--go);color:#fff}
 button.bad{color:var(--bad)}a{font-weight:400;color:var(--soft);border-color:transparent}
 :focus-visible{outline:3px solid var(--go);outline-offset:2px}
+label{display:block;margin-top:20px}input{display:block;width:100%;margin-top:6px;padding:13px;
+border-radius:10px;border:1px solid var(--line);background:var(--back);color:inherit;font:inherit;
+letter-spacing:.2em}code{font-size:22px;letter-spacing:.2em;color:var(--ink)}
 .state{margin-top:20px;padding:12px;border-radius:10px;background:var(--back);color:var(--ink)}
 """
 _CSS_HASH = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
@@ -46,6 +49,12 @@ _ENGLISH = {
     "voided": "This payment was cancelled. Nothing was taken.",
     "expired": "This payment has expired. Nothing was taken.",
     "gone": "There is no such payment.",
+    "who": "Is it you?",
+    "ask": "Your bank wants to be sure. Type the code below; a real bank would send it to your phone.",
+    "code": "One-time code",
+    "wrong": "That was not the code. Please try again.",
+    "prove": "Confirm",
+    "refuse": "It is not me",
 }
 _WORDS = {
     "en": _ENGLISH,
@@ -62,6 +71,12 @@ _WORDS = {
         "voided": "支付已取消，未扣款。",
         "expired": "支付已过期，未扣款。",
         "gone": "没有这笔支付。",
+        "who": "是您本人吗？",
+        "ask": "您的银行需要核实身份。请输入下方的验证码；真实银行会将其发送到您的手机。",
+        "code": "一次性验证码",
+        "wrong": "验证码不正确，请重试。",
+        "prove": "确认",
+        "refuse": "不是本人",
     },
     "ja": {
         "mark": "テスト決済（実際の請求はありません）",
@@ -76,6 +91,12 @@ _WORDS = {
         "voided": "支払いは取り消されました。請求はありません。",
         "expired": "支払いの期限が切れました。請求はありません。",
         "gone": "この支払いは存在しません。",
+        "who": "ご本人ですか？",
+        "ask": "銀行がご本人確認を求めています。下のコードを入力してください。実際の銀行では携帯電話に届きます。",
+        "code": "ワンタイムコード",
+        "wrong": "コードが違います。もう一度入力してください。",
+        "prove": "確認する",
+        "refuse": "本人ではありません",
     },
     "es": {
         "mark": "Pago de prueba, sin dinero real",
@@ -90,6 +111,12 @@ _WORDS = {
         "voided": "El pago fue cancelado. No se cobró nada.",
         "expired": "El pago ha caducado. No se cobró nada.",
         "gone": "No existe ese pago.",
+        "who": "¿Es usted?",
+        "ask": "Su banco quiere asegurarse. Escriba el código de abajo; un banco real lo enviaría a su teléfono.",
+        "code": "Código de un solo uso",
+        "wrong": "Ese no era el código. Inténtelo de nuevo.",
+        "prove": "Confirmar",
+        "refuse": "No soy yo",
     },
 }
 
@@ -133,6 +160,26 @@ def render(payment: Payment | None) -> str:
         action = f'<p class="state" role="status">{words[payment.status]}</p>'
     back = f'<a href="{escape(payment.return_url)}" rel="noreferrer">{words["back"]}</a>'
     return _document(lang, words, order, f"<h1>{amount}</h1><p>{order}</p>{action}{back}")
+
+
+def ask(payment: Payment) -> str:
+    """The challenge: the payer types the code that a real bank would have sent them, or refuses."""
+    locale = payment.locale.partition("-")[0].lower()
+    words = _WORDS.get(locale, _ENGLISH)
+    amount = f"{wire.amount_text(payment.amount_minor, payment.currency)} {payment.currency}"
+    here = f"/challenge/{payment.payment_id}"
+    wrong = f'<p class="state" role="alert">{words["wrong"]}</p>' if payment.wrong_codes else ""
+    form = (
+        f'<form method="post" action="{here}/confirm"><label>{words["code"]}'
+        '<input name="code" inputmode="numeric" autocomplete="one-time-code" maxlength="12" required>'
+        f'</label><button class="go">{words["prove"]}</button></form>'
+        f'<form method="post" action="{here}/refuse"><button class="bad">{words["refuse"]}</button></form>'
+    )
+    content = (
+        f"<h1>{amount}</h1><p>{words['order']} {escape(payment.order_number)}</p>"
+        f"<p>{words['ask']}</p><p><code>{payment.challenge_code}</code></p>{wrong}{form}"
+    )
+    return _document(locale if locale in _WORDS else "en", words, words["who"], content)
 
 
 def _document(lang: str, words: dict[str, str], title: str, content: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from server.sandbox import statements, wire
+from server.sandbox import challenge, statements, wire
 from server.sandbox.book import Book, Payment
 from server.sandbox.callbacks import Courier
 from server.sandbox.outcomes import Modes, Outcome, outcome
@@ -72,12 +72,13 @@ class Payments:
         token = wire.text(asked, "token", wire.NAME.fullmatch) if "token" in asked else ""
         if token and not self._book.has_method(account, token):
             raise Refusal(422, "unknown_token", "no such saved method")
+        is_challenged = asked.get("must_authenticate") is True
         payment = Payment(
             account=account,
             reference=reference,
             payment_id=f"sbx_{secrets.token_hex(16)}",
             input_hash=input_hash,
-            status="processing" if token else "created",
+            status="processing" if token and not is_challenged else "created",
             amount_minor=minor,
             currency=currency,
             order_number=wire.text(asked, "order_number", wire.is_words),
@@ -88,6 +89,8 @@ class Payments:
             changed_at=now,
             saves=asked.get("save") is True and not token,
             token=token,
+            must_authenticate=is_challenged,
+            challenge_code=challenge.new_code() if is_challenged else "",
         )
         self._confirm_later(payment, now)
         self._book.save(payment)
@@ -105,11 +108,27 @@ class Payments:
         payment = self._book.payment_by_id(payment_id)
         return None if payment is None else self._aged(payment)
 
+    def authenticate(self, payment: Payment, code: str) -> bool:
+        """The payer types a code: the right one pays, the third wrong one declines; whether it was right."""
+        payment = self._aged(payment)
+        if not challenge.waits(payment):
+            return payment.authenticated
+        if challenge.is_right(payment, code):
+            self.confirm(payment)
+            return True
+        payment.wrong_codes += 1
+        if payment.wrong_codes < challenge.TRIES_MAX:
+            self._book.save(payment)
+        else:
+            self.decline(payment, *challenge.FAILED)
+        return False
+
     def confirm(self, payment: Payment) -> None:
-        """The buyer says pay (or the timer does): the amount decides what comes of it."""
+        """The buyer says pay, or has passed the challenge (or the timer does): the amount decides what comes of it."""
         payment = self._aged(payment)
         if payment.status not in OPEN:
             return
+        payment.authenticated = payment.must_authenticate
         what = outcome(payment.amount_minor)
         if what is Outcome.DECLINE:
             self.decline(payment, "insufficient_funds", "The bank said no")

@@ -6,7 +6,7 @@ import secrets
 
 import orjson
 
-from server.sandbox import wire
+from server.sandbox import challenge, wire
 from server.sandbox.book import Callback, Payment, Refund
 
 LABEL = "Sandbox ····4242"
@@ -32,6 +32,10 @@ def payment(record: Payment, page_base: str) -> dict[str, object]:
         "code": record.code,
         "message": record.message,
         "saved": _saved(record),
+        "challenge_url": f"{page_base}/challenge/{record.payment_id}"
+        if challenge.waits(record)
+        else None,
+        "authenticated": record.authenticated,
     }
 
 
@@ -67,6 +71,8 @@ def payment_callback(record: Payment, event: str) -> Callback:
     }
     if record.saved_token:
         statement["saved"] = _saved(record)
+    if record.must_authenticate:
+        statement["authenticated"] = record.authenticated
     return Callback(event, record.account, record.notify_url, orjson.dumps(statement).decode())
 
 

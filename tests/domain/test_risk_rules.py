@@ -126,6 +126,21 @@ def test_n01_the_highest_outcome_wins_and_order_is_irrelevant(
 
 
 @given(rulesets(), facts)
+def test_n01_a_challenge_that_cannot_be_asked_is_a_hold_and_nothing_else_changes(
+    found: list[Rule], given_facts: Facts
+) -> None:
+    can = rules.evaluate(found, given_facts)
+    cannot = rules.evaluate(found, replace(given_facts, can_authenticate=False))
+    again = Facts.from_json(replace(given_facts, can_authenticate=False).to_json())
+
+    is_challenge = can.outcome is Outcome.CHALLENGE
+    assert cannot.outcome is (Outcome.HOLD if is_challenge else can.outcome)
+    assert cannot.reasons == (*can.reasons, *([rules.CANNOT_AUTHENTICATE] * is_challenge))
+    assert (cannot.hits, cannot.score_bps, cannot.silent) == (can.hits, can.score_bps, can.silent)
+    assert rules.evaluate(found, again).to_bytes() == cannot.to_bytes()
+
+
+@given(rulesets(), facts)
 def test_n09_a_rule_in_shadow_changes_nothing(found: list[Rule], given_facts: Facts) -> None:
     without = [one for one in found if one.state is RuleState.LIVE]
 

@@ -18,7 +18,7 @@ const SIGNS = {
 };
 const PAYABLE = ["AWAITING_PAYMENT", "DECLINED", "PARTIAL", "PROCESSING"];
 const MOVING = ["PROCESSING", "UNKNOWN", "PAID", "DELIVERING"];
-const BAD = ["DECLINED", "FAILED", "MISMATCH", "RISK_DECLINED", "REFUND_FAILED", "SHORT", "HELD", "LATE", "EXPIRED", "CANCELLED", "REVOKED"];
+const BAD = ["DECLINED", "FAILED", "MISMATCH", "UNAUTHENTICATED", "RISK_DECLINED", "REFUND_FAILED", "SHORT", "HELD", "LATE", "EXPIRED", "CANCELLED", "REVOKED"];
 const key = accessKey();
 const seen = recall(orderId);
 const lamp = h("span", { class: "lamp", role: "status" });
