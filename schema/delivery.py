@@ -40,7 +40,7 @@ class MoneyException:
     )
     kind: str = field(
         description="conflicted, surplus, short, late_rate, unknown_payment, unfulfillable, refund_failed, "
-        "supplier_claim or unauthenticated."
+        "supply_refused, supplier_claim or unauthenticated."
     )
     order_id: strawberry.ID | None = derived(
         lambda one: ids.encode("ord", one.order_id) if one.order_id else None,

@@ -60,3 +60,4 @@ def load() -> None:
     tasks["refund.surplus"] = checkout.return_surplus
     tasks["method.forget"] = forget_method
     tasks["refund.partial"] = checkout.return_partial
+    tasks["refund.undelivered"] = checkout.return_undelivered

@@ -25,7 +25,7 @@ from domain.checkout.refunds import (
 from domain.checkout.saving import forget as forget_method
 from domain.checkout.saving import saved_methods
 from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
-from domain.checkout.waiting import clear, decline, decline_overdue, restock
+from domain.checkout.waiting import clear, decline, decline_overdue, restock, return_undelivered
 
 __all__ = [
     "SET_MAX",
@@ -60,6 +60,7 @@ __all__ = [
     "restock",
     "return_partial",
     "return_surplus",
+    "return_undelivered",
     "saved_methods",
     "send",
     "start",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from domain import orders, payments, risk
+from domain import catalogue, orders, payments, risk, settlement
 from domain.checkout import refunds
-from domain.core import bell, clock, db
+from domain.core import bell, clock, db, ids
 from domain.core.settings import settings
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 from domain.payments.models import Refund
 
 RESTOCK_MAX = 500
+UNUSABLE = "code_known"  # of `supply.reason`: bought, and of no use
 OVERDUE_MAX = 100
 _WAITS = (risk.Outcome.CHALLENGE, risk.Outcome.HOLD)
 
@@ -28,6 +29,33 @@ async def restock(variant_id: UUID, *, limit: int = RESTOCK_MAX) -> int:
         limit,
     )
     return sum([await _free(row["id"], OrderStatus.SHORT, "short") for row in rows])
+
+
+async def return_undelivered(supply_id: UUID) -> None:
+    """A supplier will not deliver: the money of an order that was for this alone goes back.
+
+    Where the order has other lines, or a part was handed over, a person decides: the exception says what is missing.
+    Goods that were bought and cannot be used are shown in any case. Safe to run twice. Errors: NotFound.
+    """
+    async with db.transaction():
+        owed = await catalogue.find_supply(supply_id)
+        order = await orders.lock_one(owed.order_id)
+        lines = (await orders.lines([order.id]))[order.id]
+        is_waiting = order.status is OrderStatus.DELIVERING
+        is_all = len(lines) == 1 and lines[0].done == 0
+        if owed.reason == UNUSABLE or (is_waiting and not is_all):
+            await settlement.open_exception(
+                "supply_refused",
+                merchant_id=order.merchant_id,
+                order_id=order.id,
+                facts={
+                    "supply": ids.encode("sup", supply_id),
+                    "line": ids.encode("lin", owed.order_line_id),
+                    "reason": owed.reason,
+                },
+            )
+        if is_waiting and is_all and (await payments.kept_of([order.id])).get(order.id, 0):
+            await refunds.ask(order.id, None, reason="supplier", asked_by=refunds.SYSTEM)
 
 
 async def clear(order_id: UUID, *, asked_by: str, reason: str) -> None:

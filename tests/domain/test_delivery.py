@@ -8,9 +8,8 @@ import pytest
 
 from domain import checkout, delivery, ledger, orders
 from domain.catalogue import Delivery
-from domain.catalogue.ports import SupplyAnswer, SupplyRequest, SupplyState, suppliers
 from domain.core import db
-from domain.delivery import DeliveryInvalid, NotDelivered
+from domain.delivery import DeliveryInvalid
 from domain.ledger import AccountKey
 from domain.orders import OrderStateConflict
 from domain.orders.models import Order
@@ -21,25 +20,6 @@ from tests import make
 async def _books(db: None) -> AsyncIterator[None]:
     yield
     assert await ledger.check() == []
-
-
-class Supplier:
-    """Says what it is told to say; counts what it is asked."""
-
-    name = "sim"
-
-    def __init__(self, *answers: SupplyAnswer) -> None:
-        self.answers = list(answers)
-        self.bought: list[SupplyRequest] = []
-        self.queried: list[str] = []
-
-    async def order(self, request: SupplyRequest) -> SupplyAnswer:
-        self.bought.append(request)
-        return self.answers.pop(0)
-
-    async def query(self, reference: str, *, quantity: int) -> SupplyAnswer:
-        self.queried.append(reference)
-        return self.answers.pop(0)
 
 
 async def sold(of: make.Shop, kind: str, *, quantity: int = 2) -> Order:
@@ -85,30 +65,3 @@ async def test_more_goods_than_a_line_lacks_are_refused_whole() -> None:
 
     assert await db.value("SELECT count(*) FROM card_key") == 0
     assert (await orders.lines([order.id]))[order.id][0].done == 0
-
-
-async def test_i03_i05_a_supplier_is_asked_once_and_then_only_queried() -> None:
-    of = await make.shop(keys=0, delivery=Delivery.SUPPLIER)
-    supplier = Supplier(
-        SupplyAnswer(SupplyState.UNKNOWN),
-        SupplyAnswer(SupplyState.PENDING),
-        SupplyAnswer(SupplyState.DONE, ("CODE-1", "CODE-2")),
-    )
-    suppliers["sim"] = supplier
-    order = await sold(of, "supplier")
-    await delivery.procure(order.id)
-    await delivery.procure(order.id)
-    supply_id = await db.value("SELECT id FROM supply")
-    assert await db.value("SELECT count(*) FROM supply") == 1
-
-    for _ in range(2):
-        with pytest.raises(NotDelivered):
-            await delivery.supply(supply_id)
-    await delivery.supply(supply_id)
-    await delivery.supply(supply_id)
-    await checkout.fulfil(order.lane)
-
-    assert (len(supplier.bought), len(supplier.queried)) == (1, 2)
-    assert await make.status([order.id]) == ["delivered"]
-    assert await money(of) == (0, 18_800)
-    assert await db.value("SELECT count(*) FROM card_key WHERE state = 'sold'") == 2

@@ -12,11 +12,11 @@ import pytest
 from domain import catalogue, checkout, delivery, ledger, notifications
 from domain.catalogue import Delivery
 from domain.catalogue.ports import SupplyAnswer, SupplyState, suppliers
-from domain.core import db, ids, vault
+from domain.core import db, ids, saga, vault
 from domain.core.money import Money
 from domain.identity import OperatorRole, Role, Viewer
 from tests import make
-from tests.domain.test_delivery import Supplier
+from tests.domain.test_supply_saga import Supplier
 from tests.horizon import passed
 from tests.journeys.refunding import merchant, operator, refund, settle, sold
 from tests.journeys.reporting import REPLACE, Bought, decide
@@ -269,8 +269,8 @@ async def _bought_elsewhere(platform: Platform, of: make.Shop, kind: str) -> Bou
     await make.word(await make.attempt(order, reserve=False))
     await checkout.fulfil(order.lane)
     await delivery.procure(order.id)
-    for row in await db.fetch("SELECT id FROM supply"):
-        await delivery.supply(row["id"])
+    for row in await db.fetch("SELECT id FROM saga"):
+        assert await saga.advance(row["id"]) is None
     await checkout.fulfil(order.lane)
     assert await make.status([order.id]) == ["delivered"]
     return Bought(platform, of, ids.encode("ord", order.id), vault.access_key(order.id))
