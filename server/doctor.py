@@ -8,18 +8,21 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
+import maxminddb
 from pydantic import SecretStr
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from rich.console import Console
 from rich.table import Column, Table
 
-from domain.core import migrate
+from domain.core import heartbeat, migrate, rights
 from domain.core.heartbeat import QUEUES
 from domain.core.settings import (
     API_CONNECTIONS,
@@ -36,6 +39,7 @@ CONNECT_TIMEOUT_S = 5
 SPARE_CONNECTIONS = 10  # for people and for the server itself
 WIDTH = 140  # of a report that is not read on a terminal
 POSTGRES_MIN = 160000
+CLOCK_SKEW_S = 5.0
 REDIS_MIN, VALKEY_MIN = 7, 8
 _OURS = {"PROCESS", "READY_FD", "GATE_FD", "LIFELINE", "NURSERY_FD"}
 
@@ -153,15 +157,22 @@ def _files(settings: Settings) -> Iterator[Finding]:
             "" if is_closed else f"Others can read it: chmod 600 {path}",
         )
     if settings.geoip_db is not None:
-        there = settings.geoip_db.is_file()
-        yield Finding(
-            "GeoIP database",
-            Verdict.OK if there else Verdict.WRONG,
-            str(settings.geoip_db),
-            ""
-            if there
-            else "KAMI_GEOIP_DB names no file; unset it to use the one that ships with Kami.",
+        yield _geoip(settings.geoip_db)
+
+
+def _geoip(path: Path) -> Finding:
+    otherwise = "unset it to use the one that ships with Kami."
+    try:
+        maxminddb.open_database(path, maxminddb.MODE_FILE).close()
+    except OSError as error:
+        remedy = f"KAMI_GEOIP_DB names no file that can be read: mend the path or its rights, or {otherwise}"
+        return Finding(
+            "GeoIP database", Verdict.WRONG, f"{path}: {error.strerror or error}", remedy
         )
+    except maxminddb.InvalidDatabaseError:
+        remedy = f"Take a country file in MaxMind DB format (.mmdb), unpacked, or {otherwise}"
+        return Finding("GeoIP database", Verdict.WRONG, f"{path} is no MaxMind DB file", remedy)
+    return Finding("GeoIP database", Verdict.OK, str(path))
 
 
 def _mail(settings: Settings) -> Iterator[Finding]:
@@ -217,8 +228,9 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
         asyncpg.InterfaceError,
         ValueError,
     ) as error:
-        remedy = "Is the server running, and are host, user, password and database of KAMI_DATABASE_URL right?"
-        yield Finding("database", Verdict.WRONG, f"{masked(url)}: {_words(error)}", remedy)
+        yield Finding(
+            "database", Verdict.WRONG, f"{masked(url)}: {_words(error)}", _why_not(error, url)
+        )
         return
     try:
         number = int(await connection.fetchval("SELECT current_setting('server_version_num')"))
@@ -235,9 +247,44 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
                 verdict = Verdict.NOTE if settings.env == "test" else Verdict.WRONG
                 yield Finding("database", verdict, f"{name} is off", remedy)
         yield await _migrations(connection)
+        yield await _role(connection, settings)
         yield await _connections(connection, settings)
+        yield _clock("database", await connection.fetchval("SELECT clock_timestamp()"))
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+
+def _why_not(error: BaseException, url: str) -> str:
+    """What to do about a database that cannot be opened."""
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return f"Create it: CREATE DATABASE {urlsplit(url).path.lstrip('/') or 'kami'}"
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return "The server refuses user or password of KAMI_DATABASE_URL, or its pg_hba.conf this address."
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        return "Its connections are used up: raise max_connections or stop what holds them."
+    return "Is the server running, and are host, user, password and database of KAMI_DATABASE_URL right?"
+
+
+async def _role(connection: Any, settings: Settings) -> Finding:
+    """Whether the application works with the rights of its role, and whether those are what the code says."""
+    needs = await rights.problem(connection, as_owner=True)
+    if needs is not None:
+        remedy = f"Let an administrator of the database run: {needs}; then: kami migrate"
+        fact = f"{rights.ROLE} cannot be taken on: Kami works with the rights of who signs in"
+        return Finding("role", Verdict.NOTE, fact, remedy)
+    if differ := await rights.wrong(connection):
+        fact = f"{rights.ROLE} has other rights than it should on {', '.join(differ)}"
+        return Finding("role", Verdict.WRONG, fact, "Run: kami migrate")
+    return Finding("role", Verdict.OK, f"{rights.ROLE}, as {len(rights.TABLES)} tables need it")
+
+
+def _clock(whose: str, there: datetime) -> Finding:
+    skew_s = abs((there - datetime.now(UTC)).total_seconds())
+    fact = f"{whose}: {skew_s:.1f} s apart"
+    if skew_s < CLOCK_SKEW_S:
+        return Finding("clock", Verdict.OK, fact)
+    remedy = "Signed messages are refused and leases end early: set both clocks by NTP."
+    return Finding("clock", Verdict.WRONG, fact, remedy)
 
 
 async def _migrations(connection: Any) -> Finding:
@@ -288,8 +335,14 @@ async def _redis(settings: Settings) -> AsyncIterator[Finding]:
     )
     try:
         info: dict[str, Any] = await client.info()
+        seconds, micros = await client.time()
+        silent = [queue for queue, age in (await _heartbeats(client)).items() if age is None]
     except (OSError, RedisError, TimeoutError) as error:
-        remedy = "Is the server running, and are host and password of KAMI_REDIS_URL right?"
+        remedy = (
+            "The server refuses user or password of KAMI_REDIS_URL."
+            if isinstance(error, AuthenticationError)
+            else "Is the server running, and are host and password of KAMI_REDIS_URL right?"
+        )
         yield Finding("queue server", Verdict.WRONG, f"{masked(url)}: {_words(error)}", remedy)
         return
     finally:
@@ -309,10 +362,29 @@ async def _redis(settings: Settings) -> AsyncIterator[Finding]:
     yield Finding(
         "queue server", Verdict.OK if keeps else Verdict.WRONG, f"maxmemory-policy {policy}", remedy
     )
+    yield _clock("queue server", datetime.fromtimestamp(int(seconds) + int(micros) / 1e6, UTC))
+    if silent:
+        remedy = f"Nobody works for: {', '.join(silent)}. Start it: kami worker all, or one process per queue."
+        # Nothing runs yet, or a part of what should run does not.
+        verdict = Verdict.NOTE if len(silent) == len(QUEUES) else Verdict.WRONG
+        yield Finding(
+            "queues", verdict, f"{len(silent)} of {len(QUEUES)} without a sign of life", remedy
+        )
+    else:
+        yield Finding("queues", Verdict.OK, "each has a worker")
     scheme = urlsplit(url).scheme
     if not settings.in_development and scheme == "redis":
         remedy = "Use rediss:// unless the network between is yours alone."
         yield Finding("queue server", Verdict.NOTE, "the connection is not encrypted", remedy)
+
+
+async def _heartbeats(client: Any) -> dict[str, float | None]:
+    """Seconds since each queue's last sign of life; None for one that is silent."""
+    found = await heartbeat.ages_s(client)
+    return {
+        queue: age if age is not None and age <= heartbeat.LATE_S else None
+        for queue, age in found.items()
+    }
 
 
 def _words(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from domain.core import bell, db
 
@@ -25,13 +26,14 @@ async def beat(*queues: str) -> None:
         await pipe.execute()
 
 
-async def ages_s() -> dict[str, float | None]:
+async def ages_s(client: Any = None) -> dict[str, float | None]:
     """Seconds since each queue's last sign of life; None when there was none within an hour.
 
+    Read with the process's own connection, or with `client`.
     Errors: redis.exceptions.RedisError when the server cannot be reached.
     """
     now = time.time()
-    found = await bell.server().mget([_PREFIX + queue for queue in QUEUES])
+    found = await (client or bell.server()).mget([_PREFIX + queue for queue in QUEUES])
     return {
         queue: max(0.0, now - float(value)) if value is not None else None
         for queue, value in zip(QUEUES, found, strict=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
-import json
 import os
 import secrets
 from decimal import Decimal
@@ -34,13 +33,15 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from domain.core import spelling
+from domain.core.spelling import MAKE_ONE
+
 ROOT = Path(__file__).resolve().parents[2]
 # Connections that one process may open; the sum over all processes stays below max_connections.
 API_CONNECTIONS = 10
 WORKER_CONNECTIONS = 16
 SECRETS = ("master_key", "signing_key", "sandbox_secret")
 SECRETS_FILE = "secrets.env"
-_MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 _KEY_BYTES = 32
 _DISTINCT_BYTES_MIN = 12  # 32 random bytes have fewer distinct ones about never; "AAAA…" has one
 
@@ -103,9 +104,8 @@ class Settings(BaseSettings):
     fx_manual_rates: Annotated[dict[str, Decimal], NoDecode] = {}  # units for one euro
     # A person's time to decide about an order that risk holds; then its money goes back.
     risk_hold_hours: int = Field(default=24, ge=1)
-    suppliers: dict[str, SupplierSettings] = Field(
-        default={}, repr=False
-    )  # docs/guides/supplier.md
+    # docs/guides/supplier.md
+    suppliers: Annotated[dict[str, SupplierSettings], NoDecode] = Field(default={}, repr=False)
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
     live_heartbeat_s: float = Field(default=15, gt=0)
@@ -171,12 +171,27 @@ class Settings(BaseSettings):
     @field_validator("fx_manual_rates", mode="before")
     @classmethod
     def _rates(cls, given: Any) -> Any:
-        if not isinstance(given, str):
-            return given
-        try:
-            return json.loads(given, parse_float=Decimal)
-        except ValueError:
-            raise ValueError('must look like {"USD": "1.08"}: units for one euro') from None
+        return spelling.rates(given) if isinstance(given, str) else given
+
+    @field_validator("suppliers", mode="before")
+    @classmethod
+    def _suppliers(cls, given: Any) -> Any:
+        return spelling.suppliers(given) if isinstance(given, str) else given
+
+    @field_validator("sandbox_url", "otel_endpoint", "public_url")
+    @classmethod
+    def _web(cls, url: str | None) -> str | None:
+        return spelling.web(url)
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp(cls, url: str | None) -> str | None:
+        return spelling.smtp(url)
+
+    @field_validator("mail_from")
+    @classmethod
+    def _sender(cls, text: str) -> str:
+        return spelling.sender(text)
 
     @field_validator("master_key", "signing_key", "sandbox_secret")
     @classmethod
@@ -187,13 +202,11 @@ class Settings(BaseSettings):
         try:
             raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         except (binascii.Error, ValueError):
-            raise ValueError(f"not base64url; make one with: {_MAKE_ONE}") from None
+            raise ValueError(f"not base64url; make one with: {MAKE_ONE}") from None
         if len(raw) != _KEY_BYTES:
-            raise ValueError(
-                f"{len(raw)} bytes instead of {_KEY_BYTES}; make one with: {_MAKE_ONE}"
-            )
+            raise ValueError(f"{len(raw)} bytes instead of {_KEY_BYTES}; make one with: {MAKE_ONE}")
         if len(set(raw)) < _DISTINCT_BYTES_MIN:
-            raise ValueError(f"not random; make one with: {_MAKE_ONE}")
+            raise ValueError(f"not random; make one with: {MAKE_ONE}")
         return key
 
     @field_validator("database_url", "owner_database_url")
@@ -217,8 +230,6 @@ class Settings(BaseSettings):
         if not self.public_url:
             object.__setattr__(self, "public_url", f"http://{reachable(self.host)}:{self.port}")
         object.__setattr__(self, "public_url", self.public_url.rstrip("/"))
-        if urlsplit(self.public_url).scheme not in ("http", "https"):
-            raise ValueError("public_url must start with https:// (or http:// in development)")
         return self
 
     @property
@@ -251,7 +262,7 @@ class Settings(BaseSettings):
         """The 32 raw bytes of one of `SECRETS`. Errors: SettingsWrong when it is not set."""
         text: str = getattr(self, name).get_secret_value()
         if not text:  # an empty key signs happily
-            raise SettingsWrong([f"KAMI_{name.upper()} is missing. Make one with: {_MAKE_ONE}"])
+            raise SettingsWrong([f"KAMI_{name.upper()} is missing. Make one with: {MAKE_ONE}"])
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
@@ -311,9 +322,20 @@ def load() -> Settings:
         problems = error.errors()
         # What is missing depends on the environment: a wrong one is the only problem worth telling.
         of_env = [problem for problem in problems if problem["loc"][:1] == ("env",)]
-        raise SettingsWrong([_sentence(problem) for problem in of_env or problems]) from None
+        raise SettingsWrong(
+            [spelling.sentence(problem) for problem in of_env or problems]
+        ) from None
     except OSError as error:
-        raise SettingsWrong([f"KAMI_DATA_DIR cannot be used: {error}"]) from None
+        raise SettingsWrong(
+            [f"KAMI_DATA_DIR cannot be used: {error}. Name a folder that this user may write to"]
+        ) from None
+    found.master_keys()  # the retired ones too, before anything needs one of them
+    if found.fx_feed == "manual" and not found.fx_manual_rates:
+        raise SettingsWrong(
+            [
+                'KAMI_FX_MANUAL_RATES is missing while KAMI_FX_FEED=manual. Set it like {"USD": "1.08"}'
+            ]
+        )
     if found.env == "production":
         unsafe = list(_unsafe(found))
         if unsafe:
@@ -325,18 +347,6 @@ def load() -> Settings:
 def settings() -> Settings:
     """The settings of this process, read once. Errors: SettingsWrong."""
     return load()
-
-
-def _sentence(problem: Any) -> str:
-    name = (
-        "KAMI_" + "_".join(str(part) for part in problem["loc"][:1]).upper()
-        if problem["loc"]
-        else "KAMI"
-    )
-    if problem["type"] == "missing":
-        return f"{name} is missing. Make one with: {_MAKE_ONE}"
-    text = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name}: {text}"
 
 
 def _unsafe(found: Settings) -> list[str]:
@@ -354,7 +364,7 @@ def _unsafe(found: Settings) -> list[str]:
         problems.append("KAMI_PUBLIC_URL must be the https:// address that buyers see")
     if found.sandbox_url and not found.sandbox_secret.get_secret_value():
         problems.append(
-            f"KAMI_SANDBOX_SECRET is missing while KAMI_SANDBOX_URL is set. Make one with: {_MAKE_ONE}"
+            f"KAMI_SANDBOX_SECRET is missing while KAMI_SANDBOX_URL is set. Make one with: {MAKE_ONE}"
         )
     keys = [found.master_key.get_secret_value(), found.signing_key.get_secret_value()]
     if keys[0] == keys[1]:
