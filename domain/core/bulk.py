@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 # The driver's UUID: equal to the standard's and hashing as it does, but made from bytes and sent as bytes in C.
@@ -47,11 +47,42 @@ async def append(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any
     return await db.execute(_plain(table, tuple(columns), len(rows)), *chain(*rows))
 
 
+class Part(NamedTuple):
+    """Rows of one table, each in the order of `columns`."""
+
+    table: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+
+
+async def append_all(*parts: Part) -> None:
+    """`append` to several tables that do not look at each other: a few rows are one statement for all of them."""
+    there = [part for part in parts if part.rows]
+    if there and all(len(part.rows) <= PLAIN_ROWS_MAX for part in there):
+        shape = tuple((part.table, part.columns, len(part.rows)) for part in there)
+        await db.execute(
+            _plain_all(shape), *(value for part in there for row in part.rows for value in row)
+        )
+        return
+    for part in there:
+        await append(*part)
+
+
 @cache
-def _plain(table: str, columns: tuple[str, ...], count: int) -> str:
+def _plain_all(shape: tuple[tuple[str, tuple[str, ...], int], ...]) -> str:
+    inserts, first = [], 1
+    for table, columns, count in shape:
+        inserts.append(_plain(table, columns, count, first))
+        first += len(columns) * count
+    before = ", ".join(f"part_{place} AS ({sql})" for place, sql in enumerate(inserts[:-1]))
+    return f"WITH {before} {inserts[-1]}" if before else inserts[-1]
+
+
+@cache
+def _plain(table: str, columns: tuple[str, ...], count: int, first: int = 1) -> str:
     width = len(columns)
     lines = (
-        ", ".join(f"${place}" for place in range(first, first + width))
-        for first in range(1, 1 + count * width, width)
+        ", ".join(f"${place}" for place in range(start, start + width))
+        for start in range(first, first + count * width, width)
     )
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({'), ('.join(lines)})"

@@ -251,16 +251,18 @@ def _provider_cost(capture: Capture, purse: _Purse) -> int:
 
 
 async def _store(rows: _Rows) -> None:
-    await bulk.append(
-        "capture_leg", ("capture_id", "leg", "account_no", "amount_minor", "rule_id"), rows.legs
-    )
-    await bulk.append(
-        "reserve_hold",
-        ("capture_id", "plan_id", "merchant_id", "amount_minor", "ccy", "releases_on"),
-        rows.reserves,
-    )
-    await bulk.append(
-        "settlement_item",
-        ("capture_id", "merchant_id", "amount_minor", "ccy", "available_on"),
-        rows.items,
+    await bulk.append_all(
+        bulk.Part(
+            "capture_leg", ("capture_id", "leg", "account_no", "amount_minor", "rule_id"), rows.legs
+        ),
+        bulk.Part(
+            "reserve_hold",
+            ("capture_id", "plan_id", "merchant_id", "amount_minor", "ccy", "releases_on"),
+            rows.reserves,
+        ),
+        bulk.Part(
+            "settlement_item",
+            ("capture_id", "merchant_id", "amount_minor", "ccy", "available_on"),
+            rows.items,
+        ),
     )

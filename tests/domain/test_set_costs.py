@@ -24,15 +24,15 @@ async def sent_for(count: int, shop: make.Shop) -> list[str]:
     return [" ".join(sql.split())[:40] for sql in sent]
 
 
-async def test_a_set_of_one_takes_seventeen_statements_and_one_of_many_no_more() -> None:
+async def test_a_set_of_one_takes_fifteen_statements_and_one_of_many_two_more() -> None:
     shop = await make.shop(keys=40, reserve_bps=500, speed=Speed.T1)
     await sent_for(1, shop)  # accounts are opened, plans read
 
     one, many = await sent_for(1, shop), await sent_for(30, shop)
 
-    # BEGIN, words, orders, attempts, keys, balances locked and moved, journals, transfers, legs, reserve, item,
-    # capture, conclusion, orders, events, COMMIT.
-    assert len(one) == 17
+    # BEGIN, words, orders, attempts, keys, balances locked and moved, journals, transfers, legs with reserve and
+    # item (three for many), captures, conclusion, orders, events, COMMIT.
+    assert len(one) == 15
     assert len(many) == 17
     assert one[0] == "BEGIN" and one[-1] == "COMMIT"
 
@@ -58,6 +58,42 @@ async def test_rows_arrive_the_same_whether_few_or_many(count: int) -> None:
     assert len(sent) == min(count, 1)
     stored = await db.fetch(f"SELECT {', '.join(columns)} FROM event_log ORDER BY no")
     assert [tuple(row) for row in stored] == rows
+
+
+@pytest.mark.parametrize(
+    "counts", [(1, 0, 3), (0, 0, 0), (2, 1, 1), (3, bulk.PLAIN_ROWS_MAX + 1, 0)]
+)
+async def test_rows_of_several_tables_arrive_together(counts: tuple[int, int, int]) -> None:
+    events, lots, items = counts
+    order_id, variant_id = uuid4(), uuid4()
+    parts = (
+        bulk.Part(
+            "event_log",
+            ("order_id", "merchant_id", "sequence", "kind", "facts_json"),
+            [(order_id, uuid4(), place, "order.paid", {"at": place}) for place in range(events)],
+        ),
+        bulk.Part("reserve_hold", ("capture_id",), []),
+        bulk.Part(
+            "stock_lot",
+            ("merchant_id", "variant_id"),
+            [(uuid4(), variant_id) for _ in range(lots)],
+        ),
+        bulk.Part(
+            "settlement_item",
+            ("capture_id", "merchant_id", "amount_minor", "ccy", "available_on"),
+            [(uuid4(), uuid4(), place, "USD", clock.now().date()) for place in range(items)],
+        ),
+    )
+    few = max(counts) <= bulk.PLAIN_ROWS_MAX
+
+    async with db.statements() as sent:
+        await bulk.append_all(*parts)
+
+    assert len(sent) == (min(1, sum(counts)) if few else sum(1 for one in counts if one))
+    for part in parts:
+        if part.rows:
+            stored = await db.fetch(f"SELECT {', '.join(part.columns)} FROM {part.table}")
+            assert sorted(map(repr, map(tuple, stored))) == sorted(map(repr, part.rows))
 
 
 async def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
