@@ -132,7 +132,13 @@ async def order(
     return (await orders.place([placement]))[order_id]
 
 
-async def attempt(of: Order, *, amount: Money | None = None, reserve: bool = True) -> Attempt:
+async def attempt(
+    of: Order,
+    *,
+    amount: Money | None = None,
+    reserve: bool = True,
+    must_authenticate: bool = False,
+) -> Attempt:
     """An attempt the provider has accepted, its goods reserved."""
     async with db.transaction():
         await orders.lock_one(of.id)
@@ -145,6 +151,7 @@ async def attempt(of: Order, *, amount: Money | None = None, reserve: bool = Tru
             account="main",
             method="sandbox",
             amount=amount or of.total,
+            must_authenticate=must_authenticate,
         )
         made = (await payments.open_attempts([opening]))[of.id]
         if reserve:
@@ -167,6 +174,7 @@ async def word(
     event_id: str | None = None,
     at: datetime | None = None,
     account: str | None = None,
+    is_authenticated: bool = False,
 ) -> int:
     """The provider says `state` about an attempt; how many words were new."""
     fact = Fact(
@@ -177,6 +185,7 @@ async def word(
         state=state,
         amount=amount or of.requested,
         occurred_at=at or clock.now(),
+        is_authenticated=is_authenticated,
     )
     return await payments.put(
         of.provider, account or of.provider_account, [fact], body=fact.event_id.encode()

@@ -108,7 +108,7 @@ WITH net AS (
     SELECT a.purpose, a.owner_id, a.sub, a.ccy, sum(b.credits_posted - b.debits_posted) AS minor
     FROM ledger_account a JOIN ledger_balance b ON b.account_no = a.no GROUP BY 1, 2, 3, 4),
 kept AS (SELECT *, amount_minor - returned_minor AS left_minor,
-    provider || ':' || provider_account AS account FROM capture),
+    concat_ws(':', provider, nullif(provider_account, '')) AS account FROM capture),
 legs AS (SELECT g.leg, c.merchant_id, c.account, c.ccy, g.amount_minor - g.returned_minor AS left_minor
     FROM capture_leg g JOIN kept c ON c.id = g.capture_id),
 said AS (
