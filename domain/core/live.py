@@ -120,7 +120,8 @@ class Listener(Generic[V, N]):
         while not self.is_met:
             await self._wait()
         if self.error is not None:
-            raise self.error
+            # One error for all who joined: none of them is to carry the others' traces.
+            raise self.error.with_traceback(None)
         return self.value
 
     async def next(self) -> N | None:
