@@ -39,6 +39,7 @@ class Child:
     say: Say
     inherit: tuple[int, ...] = ()
     ended: Callable[[int], None] = lambda pid: None
+    dies_on_purpose: bool = False  # by a failpoint: nothing is wrong with it
     restarts: int = 0
     life: Life | None = field(default=None, init=False)
     ready: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -91,7 +92,8 @@ class Child:
             early = 0 if self.ready.is_set() or lived_s > STEADY_S else early + 1
             if early >= EARLY_DEATHS_MAX:
                 raise ChildFailed(f"{self.name} ended {early} times before it was ready")
-            pause_s = PAUSE_MIN_S if lived_s > STEADY_S else min(pause_s * 2, PAUSE_MAX_S)
+            is_steady = lived_s > STEADY_S or self.dies_on_purpose
+            pause_s = PAUSE_MIN_S if is_steady else min(pause_s * 2, PAUSE_MAX_S)
             self.restarts += 1
             self.say(self.name, f"{ending}; starting again in {pause_s:.1f} s")
             await asyncio.sleep(pause_s)

@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from domain.core import failpoint
 from domain.core.settings import ROOT, SECRETS, Settings, make_data_dir
 from server import listen, running
 from server.child import PAUSE_MAX_S, PAUSE_MIN_S, Child, ChildFailed, forward
@@ -197,6 +198,7 @@ class Supervisor:
             self.say,
             inherit=tuple(inherit),
             ended=self._forget,
+            dies_on_purpose=failpoint.ARMED in environment,
         )
         self.children.append(child)
         child.start()

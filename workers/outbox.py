@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from domain.core import bell, promises, trace
+from domain.core import bell, failpoint, promises, trace
 from domain.core.errors import DomainError
 from domain.core.promises import Promise
 from workers.loops import Loop
@@ -59,6 +59,7 @@ class Marks:
             batch, self._waiting = self._waiting, []
             try:
                 ours = await promises.keep_many([(one.id, one.fence) for one, _ in batch])
+                failpoint.reach("promise.kept")
             except Exception as error:  # each waiting handler hears of it
                 for _, done in batch:
                     if not done.done():
@@ -111,6 +112,7 @@ class Relay:
             return
         leased = await promises.lease([queue], limit=free)
         if leased:
+            failpoint.reach("promise.leased")
             # A full lot says there is more: that one does not linger.
             self._leased_at = _now() if len(leased) < free else 0.0
             await self._hand_over(queue, leased)
@@ -217,6 +219,7 @@ async def _run(one: Promise) -> Later | None:
         try:
             async with asyncio.timeout(HANDLER_TIMEOUT_S):
                 await handler(one.subject_id)
+                failpoint.reach("promise.before_mark")
         except Later as later:
             return later
     return None

@@ -14,7 +14,7 @@ from domain import catalogue, fx, orders, payments
 from domain.checkout import saving
 from domain.checkout.rules import CLOSED_FOR_PAY
 from domain.checkout.starting import ORDER_TTL, Visitor
-from domain.core import clock, db, ids, vault
+from domain.core import clock, db, failpoint, ids, vault
 from domain.core.errors import DomainError, NotFound
 from domain.core.money import Money
 from domain.core.once import Once, claim_many, finish_many
@@ -131,7 +131,9 @@ async def _open_fresh(charges: Sequence[Charge]) -> dict[UUID, Attempt]:
         raise OrderStateConflict(status=status.upper()) from None
     await saving.note([(one.attempt_id, one.by) for one in charges])
     await orders.tell_many([_started(one, held[one.order_id]) for one in charges])
+    failpoint.reach("open.in_tx")
     await _reserve(charges, HOLD_WHILE_ASKING)
+    failpoint.reach("reserve.in_tx")
     return attempts
 
 
@@ -222,6 +224,8 @@ async def _record_set(answers: Sequence[Answered]) -> list[tuple[Attempt | None,
             ]
         )
         await finish_many([one.charge.once for one in answers])
+        failpoint.reach("record.in_tx")
+    failpoint.reach("record.after_commit")
     return [(stored.get(one.attempt.id), held[one.charge.order_id]) for one in answers]
 
 

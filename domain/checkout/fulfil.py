@@ -15,7 +15,7 @@ import structlog
 from domain import catalogue, fx, orders, payments, risk, settlement
 from domain.checkout import rules, saving
 from domain.checkout.sale import CONFLICTED, Sale
-from domain.core import bell, bulk, clock, db, events, promises, trace
+from domain.core import bell, bulk, clock, db, events, failpoint, promises, trace
 from domain.core.errors import Unavailable
 from domain.orders.rules import EventKind, OrderStatus
 from domain.payments.models import Attempt, Capture, Word
@@ -79,12 +79,15 @@ async def _fulfil_set(lane: int, limit: int, claimed: list[Word | Capture]) -> i
         claimed += [*words, *due]
         if not words and not due:
             return 0
+        failpoint.reach("fulfil.claimed")
         sales, strays = await _gather(words, due)
         await _take_stock(sales)
         bookings = _decide(sales)
         await settlement.book(bookings, lane=lane)
         await _write(sales, strays)
         await saving.keep(words)
+        failpoint.reach("fulfil.in_tx")
+    failpoint.reach("fulfil.after_commit")
     return len(words) + len(due)
 
 

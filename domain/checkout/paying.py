@@ -21,7 +21,7 @@ from domain.checkout.charging import (
     record_answer,
 )
 from domain.checkout.starting import Visitor
-from domain.core import db, ids, trace, vault
+from domain.core import db, failpoint, ids, trace, vault
 from domain.core.errors import DomainError, NotFound, Unavailable
 from domain.core.money import Money
 from domain.core.once import Once
@@ -217,7 +217,10 @@ async def _charge(
         token=by.token,
         must_authenticate=attempt.must_authenticate,
     )
-    return await _bounded(attempt.provider, providers[attempt.provider].charge(request))
+    failpoint.reach("charge.before_call")
+    said = await _bounded(attempt.provider, providers[attempt.provider].charge(request))
+    failpoint.reach("charge.after_call")
+    return said
 
 
 async def _bounded(provider: str, call: Any) -> ChargeAnswer:

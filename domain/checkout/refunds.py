@@ -11,7 +11,7 @@ from uuid import UUID
 
 from domain import catalogue, ledger, orders, payments, settlement
 from domain.checkout.sale import CONFLICTED
-from domain.core import db, ids, promises, trace
+from domain.core import db, failpoint, ids, promises, trace
 from domain.core.errors import NotFound
 from domain.core.money import Money, UnsupportedCurrency
 from domain.core.once import Once
@@ -87,6 +87,7 @@ async def _start(order: Order, refund: Refund) -> None:
         minor=refund.amount_minor,
     )
     await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
+    failpoint.reach("refund.ask.in_tx")
 
 
 async def request_refund(
@@ -239,6 +240,7 @@ async def send(refund_id: UUID) -> None:
     provider = providers[name]
     reference = ids.encode("ref", refund.id)
     was_sent = not await payments.move_refund(refund.id, ("created",), "submitted")
+    failpoint.reach("refund.before_call")
     with trace.span("provider", f"{name}.refund"):
         said = (
             await provider.query_refund(account=account, reference=reference) if was_sent else None
@@ -247,7 +249,9 @@ async def send(refund_id: UUID) -> None:
             said = await provider.refund(
                 RefundRequest(reference, account, charge_ref, refund.amount, refund.reason)
             )
+    failpoint.reach("refund.after_call")
     await hear(refund.id, said)
+    failpoint.reach("refund.after_record")
     if said.state in (RefundState.PENDING, RefundState.UNKNOWN):
         raise StillPending(CHECK_AGAIN_S)
 
@@ -308,6 +312,7 @@ async def _succeed(order: Order, refund: Refund, said: RefundAnswer) -> None:
         kind="refund_done",
         correlation_id=order.id,
     )
+    failpoint.reach("refund.in_tx")
     await orders.returned(order, refund.amount_minor)
     await orders.tell(
         order,

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from domain import catalogue, fx, geo, identity, orders
-from domain.core import clock, db, ids, vault
+from domain.core import clock, db, failpoint, ids, vault
 from domain.core.errors import DomainError, NotFound
 from domain.core.money import Money, UnsupportedCurrency
 from domain.core.once import Once, claim_many
@@ -121,6 +121,8 @@ async def _place_set(choices: Sequence[_Choice]) -> list[Started | UUID]:
             await _redeem(one)
             placements.append(_placement(one, priced, quotes[one.order_id]))
         placed = await orders.place(placements) if placements else {}
+        failpoint.reach("place.in_tx")
+    failpoint.reach("place.after_commit")
     return [
         Started(placed[one.order_id], vault.access_key(one.order_id), quotes[one.order_id])
         if known is None

@@ -33,7 +33,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from domain.core import spelling
+from domain.core import failpoint, spelling
 from domain.core.spelling import MAKE_ONE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -360,6 +360,8 @@ def _unsafe(found: Settings) -> list[str]:
         problems.append(
             "KAMI_REDIS_URL is missing. Name a Redis 7 or Valkey 8: rediss://user:password@host:6379/0"
         )
+    if os.environ.get(failpoint.ARMED):
+        problems.append(f"{failpoint.ARMED} kills processes on purpose: it is for tests only")
     if urlsplit(found.public_url).scheme != "https":
         problems.append("KAMI_PUBLIC_URL must be the https:// address that buyers see")
     if found.sandbox_url and not found.sandbox_secret.get_secret_value():

@@ -10,7 +10,7 @@ import structlog
 
 import i18n
 from domain import catalogue
-from domain.core import db, events, ids, vault
+from domain.core import db, events, failpoint, ids, vault
 from domain.core.errors import DomainError
 from domain.core.events import Event
 from domain.core.settings import settings
@@ -78,6 +78,7 @@ async def collect(*, limit: int = events.READ_MAX) -> int:
                 ]
             )
         await events.advance(READER, position)
+        failpoint.reach("notify.in_tx")
         return len(read)
 
 
@@ -194,6 +195,7 @@ async def send_due(limit: int = SEND_MAX) -> int:
     written = [_written(row) for row in claimed]
     mails = [mail for mail in written if mail is not None]
     answers = await carrier.send(mails)
+    failpoint.reach("notify.after_call")
     assert len(answers) == len(mails), (carrier.name, len(answers), len(mails))
     said = iter(answers)
     verdicts = [

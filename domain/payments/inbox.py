@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from domain.core import bell, clock, db, ids
+from domain.core import bell, clock, db, failpoint, ids
 from domain.core.money import Money
 from domain.core.together import Together
 from domain.payments.models import Attempt, Word
@@ -35,6 +35,7 @@ async def receive(provider: str, account: str, headers: Mapping[str, str], body:
     Errors: CallbackRefused, after which nothing has changed.
     """
     facts = providers[provider].verify(account=account, headers=headers, body=body)
+    failpoint.reach("inbox.before_tx")
     return await put(provider, account, facts, body=body)
 
 
@@ -77,6 +78,7 @@ async def _put_set(proved: Sequence[_Proved]) -> list[int]:
         [one.body_hash for one, _ in pairs],
         [_facts_json(one.provider, one.account, fact) for one, fact in pairs],
     )
+    failpoint.reach("inbox.after_commit")
     if rows:
         lanes = {str(row["lane"]) for row in rows}
         if db.in_transaction():

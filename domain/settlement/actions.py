@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from domain import ledger
-from domain.core import clock, db, ids
+from domain.core import clock, db, failpoint, ids
 from domain.core.ids import uuid7
 from domain.core.money import Money
 from domain.ledger import AccountKey, Transfer
@@ -72,6 +72,7 @@ async def _each(
     for group in groups:
         try:
             moved += await release(group["merchant_id"], group["ccy"])
+            failpoint.reach("release.after_commit")
         except ledger.InsufficientFunds as error:
             failed = error
             merchant_id = group["merchant_id"]
@@ -110,6 +111,7 @@ async def _release(merchant_id: UUID, ccy: str) -> int:
                 [Transfer(source, target, Money(total, ccy))],
                 kind="release",
             )
+        failpoint.reach("release.in_tx")
         return len(rows)
 
 

@@ -111,6 +111,12 @@ def test_production_refuses_embedded_servers(env: Set, name: str) -> None:
     assert [problem.split()[0] for problem in refused()] == [f"KAMI_{name.upper()}"]
 
 
+def test_production_refuses_to_be_killed_on_purpose(env: Set) -> None:
+    production(env, failpoints="fulfil.in_tx:kill9")
+
+    assert [problem.split()[0] for problem in refused()] == ["KAMI_FAILPOINTS"]
+
+
 def test_production_refuses_plain_http_and_one_key_for_two_purposes(env: Set) -> None:
     key = secrets.token_urlsafe(32)
     production(env, public_url="http://shop.example", master_key=key, signing_key=key)
