@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from domain.core import bell, failpoint, promises, trace
+from domain.core import bell, db, failpoint, promises, trace
 from domain.core.errors import DomainError
 from domain.core.promises import Promise
 from workers.loops import Loop
@@ -31,6 +31,8 @@ LINGER_S = (
 BACKOFF_MAX_S = 90.0  # what waits starts again within two minutes after the world is well
 AWAY_S = 5.0
 KILLED_MAX = 5
+# A lock, a deadlock, a database that restarts. Not every OSError: a handler that hangs ends with one.
+_NOBODYS_FAULT = tuple(one for one in (*db.RETRYABLE, *db.AWAY) if one is not OSError)
 
 _log = structlog.get_logger(__name__)
 
@@ -198,6 +200,11 @@ async def _outcome(one: Promise, marks: Marks) -> float | None:
     except DomainError as error:
         if not error.retryable:
             return await _failed(one, error)
+        later = Later(AWAY_S * random.uniform(0.5, 1))
+    except (
+        *db.RETRYABLE,
+        *db.AWAY,
+    ):  # a lock, a deadlock, a database that restarts: nobody's fault
         later = Later(AWAY_S * random.uniform(0.5, 1))
     except Exception as error:  # tried again, then a person looks
         return await _failed(one, error)

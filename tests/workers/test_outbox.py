@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from domain.core import bell, promises, saga
@@ -84,16 +85,30 @@ async def test_later_waits_without_counting(db: None, tasks: dict[str, registry.
     assert await tries_of(subject_id) == ("done", 1, None)
 
 
+@pytest.mark.parametrize(
+    "away",
+    [
+        Unavailable(what="bank"),
+        asyncpg.DeadlockDetectedError("two in a circle"),
+        asyncpg.LockNotAvailableError("somebody holds it"),
+        asyncpg.AdminShutdownError("it restarts"),
+        ConnectionResetError(),
+    ],
+    ids=lambda one: type(one).__name__,
+)
 async def test_a_world_that_is_away_is_not_counted(
-    db: None, tasks: dict[str, registry.Handler], monkeypatch: pytest.MonkeyPatch
+    db: None,
+    tasks: dict[str, registry.Handler],
+    monkeypatch: pytest.MonkeyPatch,
+    away: Exception,
 ) -> None:
-    async def away(subject_id: UUID) -> None:
+    async def visit(subject_id: UUID) -> None:
         seen.append(subject_id)
         if len(seen) < 4:
-            raise Unavailable(what="bank")
+            raise away
 
     monkeypatch.setattr(outbox, "AWAY_S", 0.02)
-    tasks["away"] = away
+    tasks["away"] = visit
     async with working("general"):
         (subject_id,) = await owe("away")
         await all_done(1)
