@@ -201,10 +201,7 @@ async def _outcome(one: Promise, marks: Marks) -> float | None:
         if not error.retryable:
             return await _failed(one, error)
         later = Later(AWAY_S * random.uniform(0.5, 1))
-    except (
-        *db.RETRYABLE,
-        *db.AWAY,
-    ):  # a lock, a deadlock, a database that restarts: nobody's fault
+    except _NOBODYS_FAULT:
         later = Later(AWAY_S * random.uniform(0.5, 1))
     except Exception as error:  # tried again, then a person looks
         return await _failed(one, error)
