@@ -97,6 +97,17 @@ def require_operator(context: Context, *roles: OperatorRole) -> Viewer:
     return viewer
 
 
+def buyer_of(context: Context, email: str) -> UUID | None:
+    """The viewer's account, when it has proved to read exactly this address; what was placed with it is then theirs.
+
+    A typed address proves nothing, so whoever has not proved it is nobody's buyer (E19).
+    """
+    viewer = context.viewer
+    if viewer is None or not viewer.is_verified or viewer.email != email:
+        return None
+    return viewer.account_id
+
+
 def may_see_money(context: Context, merchant_id: UUID) -> bool:
     """Whether the viewer may read the merchant's balances, and how a sale was split."""
     viewer = context.viewer

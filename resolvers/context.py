@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 KEY_MAX = 255
 SELECTIONS_MAX = 512
 IDEMPOTENT = "idempotent"
+SESSION_COOKIE, DEVICE_COOKIE = "kami_session", "kami_device"
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -48,9 +49,10 @@ REPLAYED: Any = _Replayed()
 class Context:
     """`info.context` of every resolver.
 
-    `address` is the client's, from listed proxies only. `replays` maps a response key to stored JSON that
-    replaces the field's value; every callable in `finished` receives (response key, completed value) of each
-    root field of a mutation that ended without an error, before the response is sent.
+    `address` is the client's, from listed proxies only. `cookies` are to be set with the response, None where none
+    can be; `device` is the token of a known device, in the cookie of this browser. `replays` maps a response key to
+    stored JSON that replaces the field's value; every callable in `finished` receives (response key, completed
+    value) of each root field of a mutation that ended without an error, before the response is sent.
     """
 
     __slots__ = (
@@ -58,7 +60,10 @@ class Context:
         "address",
         "asked_country",
         "asked_language",
+        "came_by_cookie",
+        "cookies",
         "credential",
+        "device",
         "finished",
         "is_replayed",
         "known_market",
@@ -93,6 +98,9 @@ class Context:
         self.seems_from = seems_from
         self.resume: str | None = None
         self.operation: str | None = None
+        self.came_by_cookie = False
+        self.cookies: list[tuple[str, str, int]] | None = None
+        self.device: str | None = None
         self._start()
 
     def _start(self) -> None:
@@ -118,10 +126,16 @@ class Context:
         ):
             setattr(other, name, getattr(self, name))
         other.seems_from, other.operation, other.resume = self.seems_from, self.operation, None
+        other.came_by_cookie, other.cookies, other.device = False, None, self.device
         other._start()
         other.asked_country, other.asked_language = self.asked_country, self.asked_language
         other.known_market = self.known_market
         return other
+
+    def keep_cookie(self, name: str, value: str, lasts_s: int) -> None:
+        """Set a cookie of this browser with the response; 0 seconds take it away."""
+        assert self.cookies is not None, "asked before: only HTTP sets cookies"
+        self.cookies.append((name, value, lasts_s))
 
     @property
     def market(self) -> Market:

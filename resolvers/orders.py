@@ -34,11 +34,15 @@ _PART_OF = {"lines": "lines", "payments": "payments", "timeline": "timeline", "f
 
 @dataclass(slots=True)
 class Seen:
-    """An order as one caller may see it: its buyer is shown the goods, who reads the merchant's money its split."""
+    """An order as one caller may see it: its buyer is shown the goods, who reads the merchant's money its split.
+
+    `account_id` is the buyer's, when a proved address opened it and not the access key.
+    """
 
     view: OrderView
     is_buyer: bool
     sees_split: bool
+    account_id: UUID | None = None
     revealed: list[catalogue.Good] | None = None
 
     @property
@@ -108,7 +112,7 @@ def parts_of(info: Asked, *path: str) -> frozenset[str]:
 
 
 async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:
-    """An order for its buyer (access key), its merchant's members or an operator; None for everyone else."""
+    """An order for its buyer (access key, or proved address), its merchant's members or an operator; else None."""
     return await _look_up(info, id, access_key, parts_of(info))
 
 
@@ -125,13 +129,24 @@ async def _look_up(
     view = await orders.view(order_id, parts)
     if view is None:
         return None
+    account_id = None if is_buyer else access.buyer_of(info.context, view.order.email)
+    is_buyer = is_buyer or account_id is not None
     if not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
         return None
-    return Seen(view, is_buyer, access.may_see_money(info.context, view.order.merchant_id))
+    sees_split = access.may_see_money(info.context, view.order.merchant_id)
+    return Seen(view, is_buyer, sees_split, account_id)
+
+
+def of_viewer(info: Asked, row: orders.Order) -> Seen:
+    """An order placed with the address that the viewer has proved to read."""
+    account_id = access.buyer_of(info.context, row.email)
+    assert account_id is not None, row.id
+    sees_split = access.may_see_money(info.context, row.merchant_id)
+    return Seen(OrderView(row), is_buyer=True, sees_split=sees_split, account_id=account_id)
 
 
 async def node(info: Asked, order_id: UUID) -> Seen | None:
-    """An order by its node id: members and operators only, a buyer needs the access key."""
+    """An order by its node id: members, operators and who has proved its address; a guest needs the access key."""
     return await by_id(info, strawberry.ID(ids.encode("ord", order_id)))
 
 
@@ -241,11 +256,18 @@ def goods(
 
 async def _reveal(seen: Seen, request_id: str) -> list[catalogue.Good]:
     order = seen.order
-    # The access key is one visitor, however often the page is opened: one reveal, one audit row.
-    actor = catalogue.Actor("buyer", order.number, session="buyer", request_id=request_id)
+    actor = _visitor(seen, request_id)
     found = await _revealing.load(catalogue.Reveal(order.id, order.merchant_id, actor))
     seen.revealed = found
     return found
+
+
+def _visitor(seen: Seen, request_id: str) -> catalogue.Actor:
+    """Who is shown goods. Access key and account are one visitor each, however often: one reveal, one audit row."""
+    if seen.account_id is None:
+        return catalogue.Actor("buyer", seen.order.number, session="buyer", request_id=request_id)
+    account = str(seen.account_id)
+    return catalogue.Actor("account", account, session=f"account:{account}", request_id=request_id)
 
 
 _revealing = Gathered(catalogue.reveal)

@@ -40,6 +40,7 @@ class Sight(NamedTuple):
 
     is_buyer: bool
     sees_split: bool
+    account_id: UUID | None = None  # whose proved address opens it
 
 
 class Watched:
@@ -107,9 +108,11 @@ async def watch(
 
 def _sight(info: Asked, found: Watched, *, is_buyer: bool) -> Sight | None:
     merchant_id = found.view.order.merchant_id
+    account_id = None if is_buyer else access.buyer_of(info.context, found.view.order.email)
+    is_buyer = is_buyer or account_id is not None
     if not (is_buyer or access.may_see(info.context, merchant_id)):
         return None
-    return Sight(is_buyer, access.may_see_money(info.context, merchant_id))
+    return Sight(is_buyer, access.may_see_money(info.context, merchant_id), account_id)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from schema.claims import ClaimMutation, ClaimQuery
 from schema.coupons import CouponMutation, CouponQuery
 from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
+from schema.members import MemberMutation, MemberQuery
 from schema.merchants import MerchantQuery
 from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
@@ -25,6 +26,7 @@ QUERIES: list[type] = [
     DeliveryQuery,
     NodeQuery,
     MarketQuery,
+    MemberQuery,
     MerchantQuery,
     OrderQuery,
     PeopleQuery,
@@ -39,6 +41,7 @@ MUTATIONS: list[type] = [
     CheckoutMutation,
     CouponMutation,
     OrderMutation,
+    MemberMutation,
     PeopleMutation,
     PriceMutation,
     ProductMutation,

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 ORDERS = "orders"
 CAPTURES = "captures"
 PROMISES = "promises"
+PEOPLE = "people"  # accounts whose sessions or rights have changed
 IDS_MAX = 500
 RING_EVERY_S = 0.003
 

@@ -44,6 +44,8 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "operator_role": _ADD,
     "session": _ALL,
     "sign_in_try": _ALL,
+    "account_link": _ALL,
+    "known_device": _ALL,
     "merchant": _MOVE,
     "shop": _MOVE,
     "membership": _ALL,

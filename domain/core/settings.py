@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
     live_heartbeat_s: float = Field(default=15, gt=0)
+    # A session ends so long after it was opened, and so long after it was last used.
+    session_days: int = Field(default=14, ge=1, le=365)
+    session_idle_hours: int = Field(default=72, ge=1)
     # Query cost a caller may have in hand, and what comes back per second; without a value 1,000 and 100 in
     # production, a thousand times as much in development, where one address plays all the buyers.
     cost_capacity: int | None = Field(default=None, gt=0)

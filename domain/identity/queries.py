@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from domain.core import clock, db
+from domain.core.settings import settings
 from domain.identity import rules
 from domain.identity.models import Account
 from domain.identity.rules import OperatorRole, Role, Viewer
@@ -21,14 +22,17 @@ _VIEWER = """
 WITH seen AS (
     UPDATE session SET last_seen_at = clock_timestamp()
     WHERE token_hash = $1 AND expires_at > clock_timestamp()
-      AND last_seen_at < clock_timestamp() - interval '5 minutes')
+      AND last_seen_at BETWEEN clock_timestamp() - make_interval(hours => $2)
+          AND clock_timestamp() - interval '5 minutes')
 SELECT s.id AS session_id, s.expires_at, a.id, a.email, a.locale, a.kind,
+    a.email_verified_at IS NOT NULL AS is_verified,
     ARRAY(SELECT m.merchant_id FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS
         merchants,
     ARRAY(SELECT m.role::text FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS roles,
     ARRAY(SELECT o.role::text FROM operator_role o WHERE o.account_id = a.id) AS operator_roles
 FROM session s JOIN account a ON a.id = s.account_id
 WHERE s.token_hash = $1 AND s.expires_at > clock_timestamp() AND a.state = 'open'
+    AND s.last_seen_at > clock_timestamp() - make_interval(hours => $2)
 """
 
 
@@ -40,7 +44,7 @@ async def viewer(token: str) -> Viewer | None:
     kept = _cache.get(hashed)
     if kept is not None and kept[0] > clock.monotonic() and kept[1].expires_at > clock.now():
         return kept[1]
-    row = await db.row(_VIEWER, hashed)
+    row = await db.row(_VIEWER, hashed, settings().session_idle_hours)
     if row is None:
         _cache.pop(hashed, None)
         return None
@@ -59,6 +63,7 @@ async def viewer(token: str) -> Viewer | None:
         operator_roles=frozenset(
             OperatorRole(role) for role in row["operator_roles"] if is_operator
         ),
+        is_verified=row["is_verified"],
     )
     _keep(hashed, found)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,11 +19,22 @@ EMAIL_MAX = 320
 PASSWORD_MIN, PASSWORD_MAX = 10, 256
 TOKEN_PREFIX = "kami_s_"  # a leaked one is recognisable
 TOKEN_LENGTH = len(TOKEN_PREFIX) + 43
+LINK_PREFIX, DEVICE_PREFIX = "kami_l_", "kami_d_"
 
-# Tries within one window; the second bound stops one address that walks through many accounts.
+# Tries within one window: of an account from one address, of an account from anywhere, and of one
+# address that walks through many accounts. A known device has a budget that no stranger can use up.
 TRIES_PAIR_MAX = 10
+TRIES_ACCOUNT_MAX = 20
 TRIES_ADDRESS_MAX = 100
+TRIES_DEVICE_MAX = 10
 TRIES_WINDOW_S = 900
+# Mails with a link: to one address, and asked for from one address, per hour.
+MAILS_TARGET_MAX = 4
+MAILS_ADDRESS_MAX = 20
+MAILS_WINDOW_S = 3600
+
+VERIFY_S, RESET_S, INVITATION_S = 24 * 3600, 3600, 7 * 24 * 3600
+DEVICE_DAYS, DEVICES_MAX = 180, 20
 
 
 class Role(StrEnum):
@@ -51,11 +63,33 @@ class CredentialsInvalid(DomainError):
     code = "CREDENTIALS_INVALID"
 
 
-class SignInThrottled(DomainError):
-    """Too many tries from this address, for this account or at all; wait `retry_after` seconds."""
+class TooManyTries(DomainError):
+    """Too many mails to this address, or too many tries from here; wait `retry_after` seconds."""
 
     code = "THROTTLED"
     retryable = True
+
+
+class SignInThrottled(TooManyTries):
+    """Too many tries from this address, for this account or at all."""
+
+
+class LinkInvalid(DomainError):
+    """The link was used, has expired or never was one: the same words for all three."""
+
+    code = "LINK_INVALID"
+
+
+class AlreadyMember(DomainError):
+    """The address belongs to a member of this merchant; change the role instead."""
+
+    code = "ALREADY_MEMBER"
+
+
+class LastOwner(DomainError):
+    """A merchant keeps at least one owner."""
+
+    code = "LAST_OWNER"
 
 
 class EmailTaken(DomainError):
@@ -78,12 +112,34 @@ class Forbidden(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class SignIn:
-    """A new session: `token` is shown this once, only its hash is stored."""
+    """A new session: `token` is shown this once, only its hash is stored.
+
+    `device` makes the next sign-in from here one of a known device; it opens nothing by itself.
+    """
 
     token: str
     session_id: UUID
     account_id: UUID
     expires_at: datetime
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class From:
+    """Where somebody signs in from: client address, user agent, token of a known device."""
+
+    address: str | None = None
+    user_agent: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many tries a key has in a window of seconds."""
+
+    key: bytes
+    most: int
+    window_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +154,7 @@ class Viewer:
     roles: Mapping[UUID, Role] = field(default_factory=dict)
     operator: bool = False
     operator_roles: frozenset[OperatorRole] = frozenset()
+    is_verified: bool = False  # has proved to read the mailbox
 
     def may(self, merchant_id: UUID, *roles: Role) -> bool:
         """Whether the viewer is a member of the merchant in one of `roles` (any, without)."""
@@ -142,9 +199,14 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def is_token(text: str) -> bool:
-    """Whether `text` has the form of a session token at all; anything else needs no look-up."""
-    return len(text) == TOKEN_LENGTH and text.startswith(TOKEN_PREFIX) and text.isascii()
+def is_token(text: str, prefix: str = TOKEN_PREFIX) -> bool:
+    """Whether `text` has the form of a token at all; anything else needs no look-up."""
+    return len(text) == len(prefix) + 43 and text.startswith(prefix) and text.isascii()
+
+
+def new_token(prefix: str = TOKEN_PREFIX) -> str:
+    """A token of 32 random bytes; a leaked one is recognisable by its prefix."""
+    return prefix + secrets.token_urlsafe(32)
 
 
 def address_bucket(address: str | None) -> str:
@@ -160,10 +222,42 @@ def address_bucket(address: str | None) -> str:
     return str(found)
 
 
-def try_keys(email: str, address: str | None) -> dict[bytes, int]:
-    """The counters of one sign-in try and the bound of each: (account, address) and address."""
+def sign_in_budgets(email: str, address: str | None, device: bytes | None) -> list[Budget]:
+    """The budgets of one sign-in try, the first one cleared by a success.
+
+    `device` is the hash of a device that is known to the account: it has its own, and nothing that others do
+    counts against it (H10).
+    """
+    if device is not None:
+        key = _key("device", email, device.hex())
+        return [Budget(key, TRIES_DEVICE_MAX, TRIES_WINDOW_S)]
     bucket = address_bucket(address)
-    return {_key("pair", email, bucket): TRIES_PAIR_MAX, _key("address", bucket): TRIES_ADDRESS_MAX}
+    return [
+        Budget(_key("pair", email, bucket), TRIES_PAIR_MAX, TRIES_WINDOW_S),
+        Budget(_key("account", email), TRIES_ACCOUNT_MAX, TRIES_WINDOW_S),
+        Budget(_key("address", bucket), TRIES_ADDRESS_MAX, TRIES_WINDOW_S),
+    ]
+
+
+def mail_budgets(email: str, sender: str) -> list[Budget]:
+    """The budgets of one mail with a link: to `email`, and asked for by `sender` (an address bucket or account)."""
+    return [
+        Budget(_key("mail.to", email), MAILS_TARGET_MAX, MAILS_WINDOW_S),
+        Budget(_key("mail.by", sender), MAILS_ADDRESS_MAX, MAILS_WINDOW_S),
+    ]
+
+
+def link_budgets(token: str, address: str | None) -> list[Budget]:
+    """The budgets of one try to use a link."""
+    return [
+        Budget(_key("link", token), TRIES_PAIR_MAX, TRIES_WINDOW_S),
+        Budget(_key("link.from", address_bucket(address)), TRIES_ADDRESS_MAX, TRIES_WINDOW_S),
+    ]
+
+
+def password_budgets(account_id: UUID) -> list[Budget]:
+    """The budget of somebody signed in who names the password again."""
+    return [Budget(_key("password", str(account_id)), TRIES_PAIR_MAX, TRIES_WINDOW_S)]
 
 
 def _key(*parts: str) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from domain.notifications.actions import SEND_MAX, TooSoon, collect, prune, resend, send_due, sweep
 from domain.notifications.queries import waiting
-from domain.notifications.rules import MAILS, Audience, Template
+from domain.notifications.rules import MAILS, PAGES, Audience, Letter, Template
 
 __all__ = [
     "MAILS",
+    "PAGES",
     "SEND_MAX",
     "Audience",
+    "Letter",
     "Template",
     "TooSoon",
     "collect",

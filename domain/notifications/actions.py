@@ -10,7 +10,7 @@ import structlog
 
 import i18n
 from domain import catalogue
-from domain.core import db, events, failpoint, ids, vault
+from domain.core import db, events, failpoint, ids, letters, vault
 from domain.core.errors import DomainError
 from domain.core.events import Event
 from domain.core.settings import settings
@@ -164,14 +164,15 @@ UPDATE notification n SET state = 'leased', fence = n.fence + 1, tries = n.tries
 FROM due WHERE n.id = due.id
 RETURNING n.id, n.order_id, n.template, n.audience, n.recipient, n.locale, n.facts_json, n.round,
     n.fence,
-    n.tries, n.created_at
+    n.tries, n.created_at, n.secret
 """
 
 _FINISH = """
 UPDATE notification n SET state = t.state, error = nullif(t.error, ''),
     due_at = CASE WHEN t.state = 'ready' THEN clock_timestamp() + make_interval(secs => t.wait_s)
         ELSE n.due_at END,
-    sent_at = CASE WHEN t.state = 'sent' THEN clock_timestamp() ELSE n.sent_at END
+    sent_at = CASE WHEN t.state = 'sent' THEN clock_timestamp() ELSE n.sent_at END,
+    secret = CASE WHEN t.state = 'ready' THEN n.secret END
 FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::int[]) AS t(id, fence, state,
     error, wait_s)
 WHERE n.id = t.id AND n.state = 'leased' AND n.fence = t.fence
@@ -240,8 +241,17 @@ def _mail(row: Any) -> Mail:
     )
 
 
-def _link(row: Any) -> str:
-    """Where the reader looks at the order. Behind `#` no server or referrer sees the key."""
+def _link(row: Any) -> str | None:
+    """Where the reader looks at the order. Behind `#` no server or referrer sees the key.
+
+    A letter's token works once and for a while; its page is made to work without scripts, so it goes to the server.
+    """
+    if row["audience"] == rules.Audience.ACCOUNT:
+        page = rules.PAGES.get(row["template"])
+        if page is None or row["secret"] is None:
+            return None
+        token = letters.secret_of(row["id"], row["secret"])
+        return f"{settings().public_url}/account/{page}?token={token}"
     public_id = ids.encode("ord", row["order_id"])
     if row["audience"] == rules.Audience.MERCHANT:
         return f"{settings().public_url}/console/orders/{public_id}"
@@ -270,6 +280,7 @@ async def sweep() -> int:
     """
     return await db.execute(
         "UPDATE notification SET state = CASE WHEN tries >= $1 THEN 'failed' ELSE 'ready' END,"
+        " secret = CASE WHEN tries >= $1 THEN NULL ELSE secret END,"
         " error = 'the sender vanished' WHERE state = 'leased' AND lease_until < clock_timestamp()",
         rules.TRIES_MAX,
     )

@@ -24,6 +24,30 @@ class Audience(StrEnum):
 
     BUYER = "buyer"
     MERCHANT = "merchant"
+    ACCOUNT = "account"
+
+
+class Letter(StrEnum):
+    """What a mail to the holder of an address says, owed by `core.letters`; texts are named like a template's.
+
+    PASSWORD_CHANGED and NO_ACCOUNT carry no link.
+    """
+
+    VERIFY = "verify"
+    ACCOUNT_EXISTS = "account_exists"
+    RESET = "reset"
+    NO_ACCOUNT = "no_account"
+    PASSWORD_CHANGED = "password_changed"
+    INVITATION = "invitation"
+
+
+# The page behind the link of a letter.
+PAGES: Mapping[str, str] = {
+    Letter.VERIFY: "verify",
+    Letter.ACCOUNT_EXISTS: "reset",
+    Letter.RESET: "reset",
+    Letter.INVITATION: "invitation",
+}
 
 
 class Template(StrEnum):
@@ -161,12 +185,16 @@ def _facts(template: Template, event: Mapping[str, Any], order: Subject) -> dict
 def words(
     template: str, audience: str, locale: str, facts: Mapping[str, Any], link: str | None
 ) -> Words:
-    """Write a mail in the language nearest to `locale`; `link` opens the order."""
+    """Write a mail in the language nearest to `locale`; `link` opens the order, or does what a letter is for."""
     given = {name: _readable(value) for name, value in facts.items() if name != "items"}
     subject = one_line(i18n.text(f"mail.{template}.subject", locale, **given))[:SUBJECT_MAX]
     paragraphs = i18n.text(f"mail.{template}.text", locale, **given).split("\n\n")
-    items = [f"{i18n.number(quantity, locale)} × {title}" for title, quantity in facts["items"]]
-    action = i18n.text(f"mail.link.{audience}", locale)
+    items = [
+        f"{i18n.number(quantity, locale)} × {title}" for title, quantity in facts.get("items", ())
+    ]
+    # One page serves all mails about orders; what a letter's link does is the letter's own.
+    opens = PAGES[template] if audience == Audience.ACCOUNT and link else audience
+    action = i18n.text(f"mail.link.{opens}", locale) if link else ""
     foot = i18n.text(f"mail.foot.{audience}", locale, **given)
     return Words(
         subject,
@@ -176,6 +204,8 @@ def words(
 
 
 def _readable(value: Any) -> Any:
+    if isinstance(value, str):
+        return one_line(value)
     return Money(*value) if isinstance(value, list) else value
 
 

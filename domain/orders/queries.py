@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from domain.core import db
+from domain.core import db, vault
 from domain.orders.models import COLUMNS, Line, Order
 from domain.orders.models import order as as_order
 from domain.orders.rules import EventKind
@@ -146,6 +146,22 @@ async def of_merchant(
     rows = await db.fetch(
         f"SELECT {COLUMNS} FROM orders WHERE merchant_id = $1 {behind} ORDER BY id {order} LIMIT $2",
         merchant_id,
+        limit,
+        *([key] if key else []),
+    )
+    return [as_order(row) for row in rows]
+
+
+async def of_email(
+    email: str, key: UUID | None, limit: int, *, backward: bool = False
+) -> list[Order]:
+    """The orders placed with exactly this normalised address, in every shop: newest first, or read backward."""
+    sign, order = (">", "ASC") if backward else ("<", "DESC")
+    behind = f"AND id {sign} $4" if key else ""
+    rows = await db.fetch(
+        f"SELECT {COLUMNS} FROM orders WHERE email_hash = $1 AND email = $2 {behind} ORDER BY id {order} LIMIT $3",
+        vault.fingerprint("email", email),
+        email,
         limit,
         *([key] if key else []),
     )

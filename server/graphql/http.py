@@ -15,7 +15,9 @@ from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from domain.core.errors import DomainError, Unavailable
-from resolvers.context import Context
+from domain.core.settings import settings
+from domain.identity import Unauthenticated
+from resolvers.context import DEVICE_COOKIE, SESSION_COOKIE, Context
 from server.graphql import masking, request
 from server.graphql.decode import Malformed, decode
 from server.graphql.door import Answer, Door, NotOverGet, refused
@@ -68,6 +70,7 @@ class Http:
         """Answer one request."""
         headers = request.headers(scope["headers"])
         context = context_of(scope, headers)
+        context.cookies = []
         bind_contextvars(request_id=context.request_id)  # on every line this request logs
         kind = JSON
         try:
@@ -94,7 +97,7 @@ class Http:
         self, asked: Asked, context: Context, headers: Headers, *, is_get: bool = False
     ) -> Answer:
         try:
-            await self.door.admit(context, token_of(headers))
+            await self._admit(context, headers)
             return await self.door.answer(asked, context, is_get=is_get)
         except DomainError as error:
             return self.door.refuse(error, context)
@@ -104,6 +107,18 @@ class Http:
             return self.door.refuse(_late(error), context)
         except Exception as error:  # the last net: nothing leaves the door unmasked
             return refused([masking.internal(error, context)])
+
+    async def _admit(self, context: Context, headers: Headers) -> None:
+        """Let the holder of the token in. A cookie whose session is over makes a guest: nobody can send it away
+        but the server, and signing in again has to be possible. Errors: Unauthenticated for a bad bearer token."""
+        token = token_of(headers)
+        context.came_by_cookie = token is not None and b"authorization" not in headers
+        try:
+            await self.door.admit(context, token)
+        except Unauthenticated:
+            if not context.came_by_cookie:
+                raise
+            context.keep_cookie(SESSION_COOKIE, "", 0)
 
     def _allowed(self) -> str:
         return "GET, POST"
@@ -140,13 +155,15 @@ def _late(error: Exception) -> Unavailable:
 def context_of(scope: Scope, headers: Headers) -> Context:
     """The context of one request. The address is the server's view of the peer, behind listed proxies only."""
     client = scope.get("client")
-    return Context(
+    context = Context(
         request_id=request.request_id(headers),
         address=client[0] if client else None,
         accept_language=request.text(headers, b"accept-language"),
         user_agent=request.text(headers, b"user-agent"),
         seems_from=request.seems_from(headers, scope.get("query_string", b"")),
     )
+    context.device = request.cookie(headers, DEVICE_COOKIE)
+    return context
 
 
 def token_of(headers: Headers) -> str | None:
@@ -225,6 +242,10 @@ async def send_answer(send: Send, answer: Answer, context: Context, kind: bytes)
         status = STATUS.get(answer.code, 400)
     elif answer.code == masking.INTERNAL:
         status = 500
+    for cookie in context.cookies or ():
+        extra.append(
+            (b"set-cookie", request.set_cookie(*cookie, is_secure=not settings().in_development))
+        )
     if answer.retry_after_s is not None:
         extra.append((b"retry-after", b"%d" % answer.retry_after_s))
     await send_body(send, status, answer.body, context, kind, extra)

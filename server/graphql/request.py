@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from domain.core import ids
+from resolvers.context import SESSION_COOKIE
 from server.graphql.decode import Malformed
 from server.graphql.persisted import ID_MAX
 
 VERSION = "2026-11"
-SESSION_COOKIE = "kami_session"
 TOKEN_MAX = 8_192
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}", re.ASCII)
@@ -105,12 +105,28 @@ def bearer(authorization: str | None) -> str | None:
 
 def cookie_token(found: Headers) -> str | None:
     """The session token in the cookie of our own pages."""
+    return cookie(found, SESSION_COOKIE)
+
+
+def cookie(found: Headers, wanted: str) -> str | None:
+    """One cookie, None when it is absent, empty or too long."""
     given = text(found, b"cookie")
     for part in given.split(";") if given else ():
         name, _, value = part.strip().partition("=")
-        if name == SESSION_COOKIE and 0 < len(value) <= TOKEN_MAX:
+        if name == wanted and 0 < len(value) <= TOKEN_MAX:
             return value
     return None
+
+
+def set_cookie(name: str, value: str, lasts_s: int, *, is_secure: bool) -> bytes:
+    """A `Set-Cookie` value that scripts cannot read and other sites' requests do not carry.
+
+    Lax: a link that leads here arrives signed in, a form or script elsewhere does not. `is_secure` outside
+    development, where there is no TLS.
+    """
+    secure = "; Secure" if is_secure else ""
+    text = f"{name}={value}; Path=/; Max-Age={lasts_s}; HttpOnly; SameSite=Lax{secure}"
+    return text.encode("latin-1")
 
 
 def seems_from(found: Headers, query: bytes) -> str | None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import orjson
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+from domain import identity
 from domain.core.errors import DomainError
 from resolvers.context import Context
 from resolvers.page import CURSOR_MAX
 from server.graphql import limits, masking, request
-from server.graphql.door import Answer, Door, refused
+from server.graphql.door import Answer, Door, SessionOver, refused
 from server.graphql.http import (
     JSON,
     Gone,
@@ -91,18 +93,26 @@ class EventStreams:
     async def _pump(self, stream: Stream, receive: Receive, out: _Out) -> None:
         """Send events as they come and comments while none do, until one side ends."""
         gone = asyncio.ensure_future(receive())
+        over = asyncio.Event()
+        ended = asyncio.ensure_future(over.wait())
         upcoming: asyncio.Future[Frame] | None = None
+        held = ExitStack()
         try:
+            viewer = stream.context.viewer
+            if viewer is not None:
+                held.enter_context(identity.connections().hold(viewer, over.set))
             while not out.is_gone:
                 if upcoming is None:
                     upcoming = asyncio.ensure_future(stream.__anext__())
                 await asyncio.wait(
-                    (upcoming, gone),
+                    (upcoming, gone, ended),
                     timeout=limits.HEARTBEAT_S,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if gone.done():
                     return
+                if ended.done():
+                    raise SessionOver
                 if not upcoming.done():
                     await out.write(_COMMENT)
                     continue
@@ -116,7 +126,9 @@ class EventStreams:
             await out.write(_event(body, None) + _COMPLETE)
             await out.end()
         finally:
+            held.close()
             gone.cancel()
+            ended.cancel()
             if upcoming is not None:
                 upcoming.cancel()
                 await asyncio.gather(upcoming, return_exceptions=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+from domain import identity
 from domain.core import ids
 from domain.core.errors import DomainError
 from resolvers.context import Context
@@ -89,6 +91,7 @@ class Socket:
         "cookie",
         "cut",
         "door",
+        "held",
         "is_closed",
         "is_ready",
         "receive",
@@ -115,6 +118,7 @@ class Socket:
         self.send = send
         self.cut = cut
         self.tell = tell
+        self.held = ExitStack()
         self.is_ready = False
         self.is_closed = False
         self.timer: asyncio.TimerHandle | None = None
@@ -137,6 +141,7 @@ class Socket:
             pass
         finally:
             self.is_closed = True
+            self.held.close()
             self.timer.cancel()
             running = list(self.tasks.values())
             for task in running:
@@ -148,6 +153,10 @@ class Socket:
         if not self.is_ready:
             task = asyncio.ensure_future(self._close(4408, "Connection initialisation timeout"))
             self.tasks[""] = task  # kept, so that it is not collected; no operation has this id
+
+    def _session_is_over(self) -> None:
+        """The session ended elsewhere; a socket that carries nothing would not notice (CASES H14)."""
+        self.tasks[""] = asyncio.ensure_future(self._close(4401, "Unauthorized"))
 
     async def _read(self, message: Any) -> None:
         text = message.get("text")
@@ -195,6 +204,9 @@ class Socket:
             masking.report(error, self.context)
             raise End(4403, "Forbidden") from None
         self.cookie = None
+        viewer = self.context.viewer
+        if viewer is not None:
+            self.held.enter_context(identity.connections().hold(viewer, self._session_is_over))
         await self._write(b'{"type":"connection_ack"}')
 
     async def _subscribe(self, given: dict[str, Any]) -> None:

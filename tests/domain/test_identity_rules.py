@@ -15,7 +15,7 @@ from domain.identity.rules import (
     address_bucket,
     check_password,
     is_token,
-    try_keys,
+    sign_in_budgets,
 )
 
 MERCHANT, OTHER = uuid4(), uuid4()
@@ -110,11 +110,25 @@ def test_one_subscriber_is_one_bucket(address: str | None, bucket: str) -> None:
     assert address_bucket(address) == bucket
 
 
-def test_tries_are_counted_per_pair_and_per_address() -> None:
-    here, there = (try_keys("a@b.test", "203.0.113.9"), try_keys("c@d.test", "203.0.113.9"))
+def test_h10_tries_are_counted_per_pair_per_account_and_per_address() -> None:
+    here = sign_in_budgets("a@b.test", "203.0.113.9", None)
+    other = sign_in_budgets("c@d.test", "203.0.113.9", None)
+    elsewhere = sign_in_budgets("a@b.test", "198.51.100.7", None)
 
-    assert len(here) == 2
-    assert len(here.keys() & there.keys()) == 1  # the address alone
+    assert [one.most for one in here] == [10, 20, 100]
+    keys = [{one.key for one in budgets} for budgets in (here, other, elsewhere)]
+    assert keys[0] & keys[1] == {here[2].key}  # the address alone
+    assert keys[0] & keys[2] == {here[1].key}  # the account alone
+
+
+def test_h10_a_known_device_shares_no_budget_with_anybody() -> None:
+    mine = sign_in_budgets("a@b.test", "203.0.113.9", b"d" * 32)
+    stranger = sign_in_budgets("a@b.test", "203.0.113.9", None)
+    other = sign_in_budgets("c@d.test", "203.0.113.9", b"d" * 32)
+
+    assert [one.most for one in mine] == [10]
+    assert not {mine[0].key} & {one.key for one in stranger}
+    assert mine[0].key != other[0].key
 
 
 def test_an_owner_may_all_and_others_their_part() -> None:
