@@ -21,7 +21,7 @@ from domain import fx, identity
 from domain.core import bell, db, live, once
 from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
-from server import callbacks, graphiql, health, mailbox, pages, uploads
+from server import account, callbacks, graphiql, health, mailbox, pages, uploads
 from server.graphql.limits import GENEROUS, STRICT, LocalBuckets, Size
 from server.graphql.view import GraphQL
 
@@ -80,6 +80,7 @@ def _routes(found: Settings) -> Sequence[BaseRoute]:
         *uploads.routes(),
         *mailbox.routes(found),
         *pages.routes(found),
+        *account.routes(),
     ]
     if found.in_development:
         routes += graphiql.routes()

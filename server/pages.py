@@ -39,9 +39,9 @@ _TYPES = {
     "json": "application/json",
     "svg": "image/svg+xml",
 }
-_MARK = re.compile(r"\{\{(\w+)\}\}")
+MARK = re.compile(r"\{\{(\w+)\}\}")
 _FOREVER = "public, max-age=31536000, immutable"
-_LOST = (*db.LOST, DomainError, asyncpg.PostgresError)
+LOST = (*db.LOST, DomainError, asyncpg.PostgresError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Site:
     documents: Mapping[str, str]
     words: Mapping[str, Mapping[str, str]]
     page: str
+    account: str
 
     def document_ids(self) -> dict[str, str]:
         """What a page sends as `documentId`, by name."""
@@ -91,7 +92,8 @@ def site(folder: Path = FOLDER) -> Site:
                 words[path.stem] = json.loads(plain)
     documents = {path.stem: path.read_text("utf-8") for path in (folder / "documents").iterdir()}
     version = _hash(*(key.encode() + file.plain for key, file in files.items()))
-    return Site(version, files, documents, words, (folder / "page.html").read_text("utf-8"))
+    shells = [(folder / f"{name}.html").read_text("utf-8") for name in ("page", "account")]
+    return Site(version, files, documents, words, *shells)
 
 
 def _hash(*parts: bytes) -> str:
@@ -116,12 +118,12 @@ async def _home(request: Request) -> Response:
 
 
 async def _shop(request: Request) -> Response:
-    handle, language = request.path_params["shop"], _language(request)
+    handle, language = request.path_params["shop"], language_of(request)
     if not (0 < len(handle) <= HANDLE_MAX and handle.isascii() and handle.isprintable()):
         return _missing(language, "shop")
     try:
         shop = await merchants.shop_by_handle(handle)
-    except _LOST:
+    except LOST:
         # The page says it in the visitor's words and tries again.
         return _page("shop", language, site().words[language]["shop.title"], status=503)
     if shop is None:
@@ -139,7 +141,7 @@ async def _order(request: Request) -> Response:
 
 def _of_order(request: Request, name: str) -> Response:
     """The shell of an order's page: the same whether the order exists, so that nothing can be probed."""
-    language = _language(request)
+    language = language_of(request)
     try:
         ids.decode(request.path_params["order"], "ord")
     except ids.IdInvalid:
@@ -152,7 +154,8 @@ def _missing(language: str, what: str) -> Response:
     return _page("missing", language, title, status=404)
 
 
-def _language(request: Request) -> str:
+def language_of(request: Request) -> str:
+    """The visitor's language, of those that there are words in."""
     return i18n.negotiate(request.headers.get("accept-language")) or i18n.LANGUAGES[0]
 
 
@@ -180,18 +183,20 @@ def _page(
         "facts": json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c"),
     }
     # One pass: a mark inside a shop's name stays text.
-    html = _MARK.sub(lambda mark: values[mark[1]], found.page)
-    return HTMLResponse(html, status_code=status, headers=_headers(nonce, robots))
+    html = MARK.sub(lambda mark: values[mark[1]], found.page)
+    rules = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}';"
+        " connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    return HTMLResponse(html, status_code=status, headers=headers(rules, robots))
 
 
-def _headers(nonce: str, robots: str) -> dict[str, str]:
+def headers(rules: str, robots: str = "noindex, nofollow") -> dict[str, str]:
+    """What every page is sent with; `rules` are its Content-Security-Policy."""
     return {
         "Cache-Control": "no-store",
-        "Content-Security-Policy": (
-            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}';"
-            " connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none';"
-            " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-        ),
+        "Content-Security-Policy": rules,
         "Cross-Origin-Opener-Policy": "same-origin",
         "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
         "Referrer-Policy": "no-referrer",

@@ -22,7 +22,7 @@ WITH known AS MATERIALIZED (SELECT id, locale FROM account WHERE email = $3 AND 
 INSERT INTO account_link (id, token_hash, email, kind, account_id, password_hash, locale, expires_at)
 SELECT $1, $2, $3, CASE WHEN is_new THEN 'verify' ELSE 'reset' END, (SELECT id FROM known),
     CASE WHEN is_new THEN $4 END, $5,
-    clock_timestamp() + make_interval(secs => CASE WHEN is_new THEN $6 ELSE $7 END)
+    clock_timestamp() + make_interval(secs => CASE WHEN is_new THEN $6::float8 ELSE $7::float8 END)
 FROM (SELECT $4::text IS NOT NULL AND NOT EXISTS (SELECT FROM known)) AS t(is_new)
 RETURNING account_id, (SELECT locale FROM known) AS account_locale
 """

@@ -10,7 +10,7 @@ import pytest
 
 import i18n
 from domain.core.money import Money
-from domain.notifications import MAILS, Audience, Template
+from domain.notifications import MAILS, PAGES, Audience, Letter, Template
 from domain.notifications.rules import (
     SUBJECT_MAX,
     TRIES_MAX,
@@ -124,6 +124,35 @@ def test_every_mail_is_complete_in_every_language(template: Template, language: 
     assert "2 × Star Coins 500" in written.text
     assert f'<html lang="{language}">' in written.html
     assert re.search(r"<(script|style|img|link|iframe)", written.html) is None
+
+
+@pytest.mark.parametrize("language", i18n.LANGUAGES)
+@pytest.mark.parametrize("letter", Letter)
+def test_every_letter_is_complete_in_every_language(letter: Letter, language: str) -> None:
+    link = LINK if letter in PAGES else None
+    facts = {"merchant": "Lantern\r\nBcc: x", "inviter": "owner@shop.test", "role": "finance"}
+
+    written = words(letter, "account", language, facts, link)
+
+    everything = written.subject + written.text + written.html
+    assert "\N{EM DASH}" not in everything
+    assert "mail." not in everything
+    assert "{" not in everything
+    assert "\n" not in written.subject
+    assert "\r" not in everything
+    assert written.text.count(LINK) == (link is not None)
+    assert re.search(r"<(script|style|img|link|iframe)", written.html) is None
+
+
+def test_an_invitation_names_the_role() -> None:
+    told = {
+        words(
+            "invitation", "account", "en", {"merchant": "A", "inviter": "b", "role": role}, LINK
+        ).text
+        for role in ("owner", "catalogue", "support", "finance", "developer", "read_only")
+    }
+
+    assert len(told) == 6
 
 
 def test_a_mail_reads_well() -> None:
