@@ -189,9 +189,8 @@ def words(
     given = {name: _readable(value) for name, value in facts.items() if name != "items"}
     subject = one_line(i18n.text(f"mail.{template}.subject", locale, **given))[:SUBJECT_MAX]
     paragraphs = i18n.text(f"mail.{template}.text", locale, **given).split("\n\n")
-    items = [
-        f"{i18n.number(quantity, locale)} × {title}" for title, quantity in facts.get("items", ())
-    ]
+    bought = [] if audience == Audience.ACCOUNT else facts["items"]
+    items = [f"{i18n.number(quantity, locale)} × {title}" for title, quantity in bought]
     # One page serves all mails about orders; what a letter's link does is the letter's own.
     opens = PAGES[template] if audience == Audience.ACCOUNT and link else audience
     action = i18n.text(f"mail.link.{opens}", locale) if link else ""
