@@ -200,11 +200,9 @@ async def change_role(info: Asked, input: ChangeMemberRoleInput) -> Joined:
 async def remove(info: Asked, input: RemoveMemberInput) -> Left:
     """End a membership: an owner anyone's, everybody their own."""
     context = info.context
+    is_own = input.account_id == ids.encode("acc", access.require_viewer(context).account_id)
+    merchant_id = _decoded(input.merchant_id, "mer", "merchantId")
+    access.require_merchant(context, merchant_id, *([] if is_own else [Role.OWNER]))
     account_id = _decoded(input.account_id, "acc", "accountId")
-    if access.require_viewer(context).account_id == account_id:
-        merchant_id = _decoded(input.merchant_id, "mer", "merchantId")
-        access.require_merchant(context, merchant_id)
-    else:
-        merchant_id = _owned(context, input.merchant_id)
     gone = await identity.remove_member(merchant_id, account_id, by=_actor(context))
     return Left(gone.account_id)

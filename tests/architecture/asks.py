@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.architecture.world import IMPORT_KEY, Caller, World
+from tests.architecture.world import IMPORT_KEY, PASSWORD, Caller, World
 
 Arguments = Callable[[World, Caller], dict[str, Any]]
 PRICE = {"prices": [{"amount": "10.50", "currency": "USD"}]}
@@ -19,6 +19,8 @@ QUERIES: Mapping[str, Arguments] = {
     "Query.merchantProduct": lambda w, c: {"id": w.product},
     "Query.merchantProducts": lambda w, c: {"merchantId": w.merchant, "first": 2},
     "Query.stockLots": lambda w, c: {"variantId": w.variant, "first": 2},
+    "Query.merchant": lambda w, c: {"id": w.merchant},
+    "Query.node mer": lambda w, c: {"id": w.merchant},
     "Query.node cpn": lambda w, c: {"id": w.coupon},
     "Query.cardImport": lambda w, c: {"key": IMPORT_KEY},
     "Query.market": lambda w, c: {"country": "HK"},
@@ -48,6 +50,26 @@ QUERIES: Mapping[str, Arguments] = {
 # Each is asked for something that its own rules refuse after the right was looked at, so that nothing changes.
 MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.approveManualPayment": lambda w, c: {"approvalId": w.approval, "requestHash": "00"},
+    "Mutation.signUp": lambda w, c: {"email": "?", "password": PASSWORD},
+    "Mutation.verifyEmail": lambda w, c: {"token": "?", "password": PASSWORD},
+    "Mutation.requestPasswordReset": lambda w, c: {"email": "?"},
+    "Mutation.resetPassword": lambda w, c: {"token": "?", "newPassword": PASSWORD},
+    "Mutation.changePassword": lambda w, c: {"currentPassword": "?", "newPassword": PASSWORD},
+    "Mutation.revokeSession": lambda w, c: {"id": "ses_?"},
+    "Mutation.revokeOtherSessions": lambda w, c: {},  # everybody has one
+    "Mutation.inviteMember": lambda w, c: {
+        "merchantId": w.merchant,
+        "email": "?",
+        "role": "OWNER",
+    },
+    "Mutation.withdrawInvitation": lambda w, c: {"merchantId": w.merchant, "invitationId": "inv_?"},
+    "Mutation.acceptInvitation": lambda w, c: {"token": "?"},
+    "Mutation.changeMemberRole": lambda w, c: {
+        "merchantId": w.merchant,
+        "accountId": "acc_?",
+        "role": "OWNER",
+    },
+    "Mutation.removeMember": lambda w, c: {"merchantId": w.merchant, "accountId": "acc_?"},
     "Mutation.deliverGoods": lambda w, c: {
         "orderId": w.order,
         "lineId": w.line,

@@ -40,7 +40,7 @@ GRAPH = schema._schema
 Verdicts = dict[str, list[str]]
 Matrix = dict[str, dict[str, Verdicts]]
 
-_NESTED = {"Shop.products": "first: 2"}
+_NESTED = {"Shop.products": "first: 2", "Viewer.orders": "first: 1"}
 # Everybody is shown something here, but not the same: the values themselves are the verdict.
 _TOLD = {"FundsFlowLeg.leg"}
 
@@ -119,7 +119,7 @@ async def _ask(
     prefixes = entry.split(" ")[1:] if name in ("node", "nodes") else []
     document = _document(kind, name, field, prefixes, key=f"{entry} {caller.name}")
     asked = Asked(document, variables={})
-    asked.variables.update({"input": arguments} if kind == "mutation" else arguments)
+    asked.variables.update({"input": arguments} if "input" in field.args else arguments)
     try:
         body = await _answer(world, asked, context, is_stream=kind == "subscription")
     except DomainError as refusal:  # a stream that cannot be opened

@@ -125,6 +125,16 @@ async def _member(of: make.Shop, role: Role, name: str) -> Caller:
     return Caller(name, await _signed_in(f"{name}@example.com"))
 
 
+async def _buyer() -> Caller:
+    """Somebody who has proved to read the address that the orders were placed with."""
+    email = "buyer@example.com"
+    account_id = await identity.register(email, PASSWORD)
+    await db.execute(
+        "UPDATE account SET email_verified_at = clock_timestamp() WHERE id = $1", account_id
+    )
+    return Caller("buyer_account", await _signed_in(email))
+
+
 async def _operator(role: OperatorRole) -> Caller:
     name = f"operator_{role}"
     account_id = await identity.register(f"{name}@example.com", PASSWORD, kind=AccountKind.OPERATOR)
@@ -157,11 +167,16 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             Caller("anonymous"),
             Caller("buyer", access_key=key, order_id=order),
             Caller("other_buyer", access_key=other_key, order_id=other),
+            await _buyer(),
             *[await _member(mine, role, role.value) for role in Role],
             await _member(foreign, Role.OWNER, "other_owner"),
             *[await _operator(role) for role in OperatorRole],
         )
         viewers = {caller.name: caller.viewer for caller in callers}
+        owner = viewers["owner"]
+        assert owner is not None
+        by = identity.Actor(owner.account_id)
+        await identity.invite(mine.merchant_id, "new@example.com", Role.SUPPORT, locale="en", by=by)
         made = World(
             platform,
             mine,
