@@ -32,6 +32,7 @@ from workers.loops import Loop, end
 
 LOOK_EVERY_S = 5.0
 TIMEOUT_S = 60.0
+SWEEP_S = 10.0  # who dies while sweeping keeps the others from it no longer than this
 AGAIN_S = 60.0
 DAYS_MAX = 31
 MONTHS_AHEAD = 4
@@ -76,10 +77,10 @@ async def _make_partitions() -> None:
 
 
 EVERY: list[Every] = [
-    Every("promises.sweep", 5, _sweep_promises),
-    Every("saga.sweep", 10, saga.sweep),
-    Every("orders.expire", 5, checkout.expire_due),
-    Every("stock.sweep", 15, catalogue.sweep),
+    Every("promises.sweep", 5, _sweep_promises, timeout_s=SWEEP_S),
+    Every("saga.sweep", 10, saga.sweep, timeout_s=SWEEP_S),
+    Every("orders.expire", 5, checkout.expire_due, timeout_s=SWEEP_S),
+    Every("stock.sweep", 15, catalogue.sweep, timeout_s=SWEEP_S),
     Every("settlement.release", MINUTE_S, settlement.release_due),
     Every("reserves.release", HOUR_S, settlement.release_reserves),
     Every("holds.expire", MINUTE_S, ledger.expire),

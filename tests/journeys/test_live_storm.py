@@ -124,6 +124,51 @@ async def test_k05_l30_the_database_restarts_at_once_and_nothing_acknowledged_is
         await core.close()
 
 
+async def test_g25_the_queue_server_dies_again_and_again_and_no_money_event_is_lost_or_reordered(
+    own_live_server: Callable[..., LiveServer],
+) -> None:
+    live = own_live_server(KAMI_SANDBOX_AUTOCONFIRM_MS="50")
+    await core.open(live.database_url, minsize=1, maxsize=4)
+    bell.open(live.redis_url)
+    over = asyncio.Event()
+
+    async def harm() -> int:
+        deaths = 0
+        while not over.is_set():
+            deaths += await asyncio.to_thread(_kill, live, "valkey")
+            await asyncio.sleep(0.4)
+        return deaths
+
+    async def come(number: int) -> Trip:
+        await asyncio.sleep(number * 0.15)
+        return await crowd.buy(of)
+
+    try:
+        of = await make.shop(keys=60, reserve_bps=500)
+        async with shoppers(live) as crowd:
+            harming = asyncio.create_task(harm())
+            trips = await asyncio.gather(*(come(number) for number in range(40)))
+            await at_rest(of)
+            over.set()
+            assert await harming >= 4
+            orders = await asyncio.gather(
+                *(crowd.until(trip, "DELIVERED", timeout_s=60) for trip in trips)
+            )
+        for order in orders:
+            kinds = [event["kind"] for event in order["timeline"]]
+            sequences = [event["sequence"] for event in order["timeline"]]
+            assert sequences == list(range(1, len(kinds) + 1))
+            assert (kinds[0], kinds[-2:]) == ("PLACED", ["PAID", "DELIVERED"]), kinds
+        assert sum((await owners(of)).values()) == 40
+        sales = "SELECT count(*) FROM ledger_journal WHERE kind = 'sale'"
+        assert await core.value(sales) == 40
+        assert await checker.faults() == []
+    finally:
+        over.set()
+        await bell.close()
+        await core.close()
+
+
 async def _until_back() -> None:
     async with asyncio.timeout(20):
         while True:

@@ -92,6 +92,23 @@ async def test_a_period_whose_process_died_is_begun_again_after_its_lease(db: No
     assert count.runs == 1
 
 
+async def test_l20_who_dies_while_sweeping_keeps_nobody_from_it_for_long(db: None) -> None:
+    dying = Timetable([one for one in cron.EVERY if one.every_s <= 15])
+    assert {name for name, _ in await dying._claim()} == {
+        "promises.sweep",
+        "saga.sweep",
+        "orders.expire",
+        "stock.sweep",
+    }  # begun, and nobody lives to end them
+
+    longest_s = await database.value(
+        "SELECT extract(epoch FROM max(lease_until) - clock_timestamp())::float8 FROM timetable"
+    )
+
+    # A promise's own lease, its sweep by another process and the work itself fit into L20's two minutes.
+    assert promises.LEASE_S + longest_s + 15 + 25 <= 120
+
+
 async def test_an_entry_that_fails_is_written_down_and_stops_no_other(db: None) -> None:
     good, bad = Counter(), Counter(fails=1)
     table = Timetable([Every("bad", YEAR_S, bad), Every("good", YEAR_S, good)])
