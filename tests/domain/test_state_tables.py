@@ -13,7 +13,7 @@ from uuid import UUID
 
 import pytest
 
-from domain import checkout, ledger, orders, payments
+from domain import checkout, ledger, orders, payments, settlement
 from domain.core import db
 from domain.core.money import Money
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
@@ -265,3 +265,24 @@ async def test_m04_goods_are_revoked_once_and_never_come_back() -> None:
 
     assert await db.value(states) == ["available", "available", "revoked"]
     assert await db.value("SELECT count(*) FROM event_log WHERE kind = 'goods.revoked'") == 1
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_m18_an_exception_is_closed_once_by_whoever_comes_first(accepted: bool) -> None:
+    async with db.transaction():
+        await settlement.open_exception("surplus", facts={"test": 1})
+    exception_id = await db.value("SELECT id FROM money_exception")
+
+    done = [
+        await settlement.close_exception(exception_id, closed_by=name, accepted=last != accepted)
+        for name, last in (("first", False), ("second", True))
+    ]
+    async with db.transaction():
+        await settlement.open_exception("surplus", facts={"test": 1})  # the same once more
+
+    row = await db.row(
+        "SELECT state, closed_by, (SELECT count(*) FROM money_exception) AS n FROM money_exception"
+    )
+    assert row is not None
+    assert done == [True, False]
+    assert tuple(row) == ("accepted" if accepted else "resolved", "first", 1)
