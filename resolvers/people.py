@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
 import strawberry
 
 from domain import identity, orders
-from domain.core import clock, ids
+from domain.core import clock, ids, vault
 from domain.core.errors import NotFound
+from domain.core.once import request_hash
 from domain.identity import From, OpenSession, Viewer
 from domain.merchants import merchants
 from resolvers.access import require_viewer
@@ -104,8 +105,9 @@ class LinkSent:
 
 @dataclass(frozen=True, slots=True)
 class PasswordReset:
-    """The password is another one now."""
+    """The password is another one now; `device` makes the next sign-in from here one of a known device."""
 
+    device: str
     signed_out: bool = True
 
 
@@ -231,12 +233,16 @@ async def sign_out(info: Asked) -> SignedOut:
 async def sign_up(info: Asked, input: SignUpInput) -> LinkSent:
     """Ask for an account: the same answer whether the address has one or not."""
     context = info.context
+    once = context.once(info)
+    # The usual hash of the input is a fast one: it would tell the password to whoever tries many.
+    kept = {**asdict(input), "password": vault.fingerprint("sign_up", input.password).hex()}
+    once.request_hash = request_hash(kept)
     email = await identity.sign_up(
         input.email,
         input.password,
         input.locale or context.language,
         address=context.address,
-        once=context.once(info),
+        once=once,
     )
     return LinkSent(email)
 
@@ -260,8 +266,9 @@ async def request_reset(info: Asked, email: str) -> LinkSent:
 async def reset_password(info: Asked, input: ResetPasswordInput) -> PasswordReset:
     """A new password by a link."""
     context = info.context
-    await identity.reset_password(input.token, input.new_password, address=context.address)
-    return PasswordReset()
+    return PasswordReset(
+        await identity.reset_password(input.token, input.new_password, address=context.address)
+    )
 
 
 async def change_password(info: Asked, input: ChangePasswordInput) -> SignedIn:

@@ -153,6 +153,9 @@ class MailSent:
 class ResetDone:
     """Sign in with the new one."""
 
+    device: str = field(
+        description="Give it as `SignInInput.device`: who was locked out by others' tries gets in."
+    )
     signed_out: bool = field(description="Always true: every session of the account has ended.")
 
 

@@ -75,8 +75,8 @@ async def _verify(sent: Sent) -> Cookies:
 
 
 async def _reset(sent: Sent) -> Cookies:
-    await identity.reset_password(sent.token, sent.password, address=sent.address)
-    return []
+    device = await identity.reset_password(sent.token, sent.password, address=sent.address)
+    return [(DEVICE_COOKIE, device, DEVICE_COOKIE_S)] if sent.is_ours else []
 
 
 async def _accept(sent: Sent) -> Cookies:

@@ -121,10 +121,11 @@ async def verify_email(token: str, password: str, where: From) -> SignIn:
         return await sessions.open_session(account_id, where)
 
 
-async def reset_password(token: str, password: str, *, address: str | None) -> None:
+async def reset_password(token: str, password: str, *, address: str | None) -> str:
     """Give the account of a link a new password: every session ends, known devices are strangers again.
 
-    The link proves the mailbox too. Errors: FieldInvalid (password), LinkInvalid, TooManyTries.
+    The link proves the mailbox too, and makes the device it is used on a known one: the token of that, so that
+    who was locked out by strangers' tries gets in. Errors: FieldInvalid (password), LinkInvalid, TooManyTries.
     """
     rules.check_password(password, path=("input", "newPassword"))
     link = await look(token, "reset", address)
@@ -135,6 +136,9 @@ async def reset_password(token: str, password: str, *, address: str | None) -> N
         await use(token, "reset")
         await _change(link["account_id"], hashed, is_proof=True)
         await _audit("account.password_reset", link["account_id"], {})
+        device = rules.new_token(rules.DEVICE_PREFIX)
+        await sessions.know_device(link["account_id"], device)
+        return device
 
 
 async def change_password(
@@ -187,10 +191,10 @@ async def look(token: str, kind: str, address: str | None) -> Any:
     """The row of a link that may still be used, counted as a try. Errors: TooManyTries, LinkInvalid."""
     if not rules.is_token(token, rules.LINK_PREFIX):
         raise LinkInvalid()
-    await tries.count(rules.link_budgets(token, address), TooManyTries)
     found = await db.row(_LOOK, rules.token_hash(token), kind)
     if found is None:
-        raise LinkInvalid()
+        raise LinkInvalid()  # nobody guesses one: what is counted is tries of the password that goes with it
+    await tries.count(rules.link_budgets(token, address), TooManyTries)
     return found
 
 

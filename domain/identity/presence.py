@@ -46,10 +46,10 @@ class Presence:
                 rest.remove(end)
             if not rest:
                 self._ends.pop(session_id, None)
-                mine = self._sessions[viewer.account_id]
+                mine = self._sessions.get(viewer.account_id, set())
                 mine.discard(session_id)
                 if not mine:
-                    del self._sessions[viewer.account_id]
+                    self._sessions.pop(viewer.account_id, None)
 
     async def run(self) -> None:
         """Hear the bell and look until cancelled."""
@@ -84,7 +84,7 @@ class Presence:
                 _log.warning("presence.unread", error=type(error).__name__, sessions=len(batch))
                 return
             for session_id in set(batch) - alive:
-                for end in list(self._ends.get(session_id, ())):
+                for end in self._ends.pop(session_id, ()):
                     end()
 
 

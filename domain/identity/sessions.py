@@ -71,6 +71,15 @@ async def open_session(
     return opened
 
 
+async def know_device(account_id: UUID, device: str) -> None:
+    """Remember the device that holds this token as one of the account's."""
+    await db.execute(
+        "INSERT INTO known_device (account_id, token_hash) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        account_id,
+        rules.token_hash(device),
+    )
+
+
 def _printable(user_agent: str | None) -> str | None:
     if not user_agent:
         return None

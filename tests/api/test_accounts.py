@@ -11,6 +11,7 @@ import pytest
 from domain import identity, orders
 from domain.core import clock, ids, vault
 from domain.core import db as core
+from domain.core.once import request_hash
 from domain.identity import Role, Unauthenticated
 from resolvers.context import Context
 from schema.root import schema
@@ -114,6 +115,21 @@ async def test_c10_a_sign_up_repeated_under_its_key_sends_one_mail(db: None, doo
     assert again["extensions"]["idempotency"] == {"replayed": True}
     assert other["errors"][0]["extensions"]["code"] == "IDEMPOTENCY_KEY_REUSED"
     assert len(await owed()) == 1
+
+
+async def test_l27_a_key_keeps_nothing_that_tells_the_password(db: None, door: Door) -> None:
+    given: dict[str, Any] = {"email": EMAIL, "password": PASSWORD}
+    await told(door, SIGN_UP, input=given, key="same")
+
+    other = await ask(door, SIGN_UP, input={**given, "password": PASSWORD + "!"}, key="same")
+    kept = await core.value("SELECT request_hash FROM idempotency")
+
+    assert other["errors"][0]["extensions"]["code"] == "IDEMPOTENCY_KEY_REUSED"
+    asked = {**given, "locale": None}
+    for form in (asked, {"input": asked}, {"field": "sign_up", "arguments": {"input": asked}}):
+        assert kept != request_hash(form)
+    sealed = vault.fingerprint("sign_up", PASSWORD).hex()
+    assert kept == request_hash({**asked, "password": sealed})
 
 
 async def test_j15_a_faulty_address_or_password_is_invalid_input(db: None, door: Door) -> None:

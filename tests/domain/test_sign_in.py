@@ -62,6 +62,20 @@ async def test_h10_a_known_device_gets_in_while_strangers_are_locked_out(db: Non
     assert await core.value("SELECT count(*) FROM known_device") == 1
 
 
+async def test_h10_who_is_locked_out_gets_in_by_a_reset(db: None) -> None:
+    await opened()
+    for i in range(rules.TRIES_ACCOUNT_MAX):
+        with pytest.raises(CredentialsInvalid):
+            await identity.sign_in(EMAIL, "wrong", f"198.51.100.{i}")
+    await identity.request_reset(EMAIL, "en", address=ADDRESS)
+
+    device = await identity.reset_password(await last_token(), NEW, address=ADDRESS)
+
+    with pytest.raises(SignInThrottled):
+        await identity.sign_in(EMAIL, NEW, ADDRESS)
+    assert await identity.sign_in(EMAIL, NEW, ADDRESS, device=device)
+
+
 async def test_h10_a_known_device_has_tries_of_its_own_and_no_more(db: None) -> None:
     session = await opened()
     for _ in range(rules.TRIES_DEVICE_MAX):

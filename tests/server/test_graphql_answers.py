@@ -11,7 +11,7 @@ import structlog
 
 from domain.core.errors import Unavailable
 from domain.identity import Role, Viewer
-from server.graphql import masking
+from server.graphql import masking, request
 from tests.server import graphql_toy
 from tests.server.graphql_client import Client
 
@@ -197,6 +197,27 @@ async def test_our_own_pages_sign_in_by_cookie() -> None:
     reply = await client.ask("{ secret }", headers={"cookie": "a=b; kami_session=member"})
 
     assert reply.data == {"secret": "for members"}
+
+
+async def test_h14_a_cookie_that_is_over_makes_a_guest_and_is_taken_away() -> None:
+    client = Client(is_open=False, authenticate=authenticate)
+    stale = {"cookie": "kami_session=nobody"}
+    reply = await client.ask("{ here }", headers=stale)
+    both = await client.ask("{ here }", headers={**stale, "authorization": "Bearer nobody"})
+
+    assert reply.data
+    assert reply.headers["set-cookie"].startswith("kami_session=; Path=/; Max-Age=0; HttpOnly;")
+    assert (both.status, both.codes) == (401, ["UNAUTHENTICATED"])
+    assert "set-cookie" not in both.headers
+
+
+def test_cookies_are_secure_outside_development() -> None:
+    made = [request.set_cookie("a", "b", 60, is_secure=is_secure) for is_secure in (True, False)]
+
+    assert made == [
+        b"a=b; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure",
+        b"a=b; Path=/; Max-Age=60; HttpOnly; SameSite=Lax",
+    ]
 
 
 async def test_rule_7_what_was_used_and_which_source_wins() -> None:
