@@ -56,7 +56,9 @@ def up(
     host: Host = None,
     api_processes: Annotated[
         int | None,
-        typer.Option(help="API processes that share the port; default KAMI_API_PROCESSES or 2."),
+        typer.Option(
+            help="API processes that share the port; default KAMI_API_PROCESSES or one per two cores."
+        ),
     ] = None,
     separate_workers: Annotated[
         bool,

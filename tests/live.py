@@ -92,7 +92,8 @@ def start(servers: database.Servers, name: str, **environment: str) -> LiveServe
     data_dir.chmod(0o711)
     known = {f"KAMI_{key.upper()}": getattr(settings(), key).get_secret_value() for key in SECRETS}
     known |= {"KAMI_ENV": "test", "KAMI_DATA_DIR": str(data_dir), "KAMI_DATABASE_URL": dsn}
-    known |= {"KAMI_PORT": str(free_port()), "KAMI_LOG_FORMAT": "console", **environment}
+    known |= {"KAMI_PORT": str(free_port()), "KAMI_LOG_FORMAT": "console"}
+    known |= {"KAMI_API_PROCESSES": "2", **environment}
     known = {key: value for key, value in known.items() if value}
     with open(data_dir / "up.log", "wb") as log:
         process = subprocess.Popen(
