@@ -11,6 +11,7 @@ from domain.fx.ports import feeds
 from domain.geo.ports import locators
 from domain.notifications.ports import notifiers
 from domain.payments.ports import providers
+from domain.webhooks.ports import carriers
 from plugins.fx.ecb import Ecb
 from plugins.fx.ecb_snapshot import EcbSnapshot
 from plugins.fx.manual import manual
@@ -20,6 +21,7 @@ from plugins.notifier.mailbox import Mailbox
 from plugins.payment.manual import Manual
 from plugins.payment.sandbox import Sandbox
 from plugins.supplier.http import HttpSupplier
+from plugins.webhook.http import HttpCarrier
 
 
 def load(settings: Settings) -> None:
@@ -79,6 +81,13 @@ def _suppliers(settings: Settings) -> None:
         _closing[f"supplier.{name}"] = supplier.close
 
 
+def _webhooks(settings: Settings) -> None:
+    """To the public internet by HTTPS; the development switch opens this machine too."""
+    carrier = HttpCarrier(is_open=settings.webhooks_to_loopback)
+    carriers["http"] = carrier
+    _closing["webhook.http"] = carrier.close
+
+
 _closing: dict[str, Callable[[], Awaitable[None]]] = {}
 
 INSTALLED: dict[str, Callable[[Settings], None]] = {
@@ -88,4 +97,5 @@ INSTALLED: dict[str, Callable[[Settings], None]] = {
     "geo": _geo,
     "fx": _fx,
     "supplier": _suppliers,
+    "webhook": _webhooks,
 }

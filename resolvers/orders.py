@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Awaitable,
-    Sequence,
-)
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -106,9 +103,19 @@ def cursor_of(order_id: UUID, sequence: int) -> str:
     return page.sign(scope(order_id), sequence)
 
 
+def sequence_of(cursor: str, order_id: UUID) -> int:
+    """The sequence behind a cursor of the order's stream. Errors: BadUserInput."""
+    return int(page.read(cursor, scope(order_id), int)[0])
+
+
 def parts_of(info: Asked, *path: str) -> frozenset[str]:
     """Which parts of an order the selection below `path` asks for."""
-    return frozenset(_PART_OF[name] for name in selected(info, *path) if name in _PART_OF)
+    return parts_for(selected(info, *path))
+
+
+def parts_for(names: Iterable[str]) -> frozenset[str]:
+    """Which parts of an order these of its fields need."""
+    return frozenset(_PART_OF[name] for name in names if name in _PART_OF)
 
 
 async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:

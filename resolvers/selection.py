@@ -37,6 +37,13 @@ def selected(info: Asked, *path: str) -> frozenset[str]:
     return found
 
 
+def below(
+    node: FieldNode, fragments: dict[str, FragmentDefinitionNode], *path: str
+) -> frozenset[str]:
+    """`selected` for a field that is not running."""
+    return frozenset(_names([node], fragments, path))
+
+
 def _names(
     nodes: Sequence[FieldNode], fragments: dict[str, FragmentDefinitionNode], path: tuple[str, ...]
 ) -> Iterator[str]:

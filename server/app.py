@@ -22,6 +22,7 @@ from domain.core import bell, db, live, once
 from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
 from server import account, callbacks, graphiql, health, mailbox, pages, uploads
+from server.graphql import shaping
 from server.graphql.limits import GENEROUS, STRICT, LocalBuckets, Size
 from server.graphql.view import GraphQL
 
@@ -96,6 +97,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     if found.redis_url is not None:
         bell.open(found.redis_url)
     installed.load(found)
+    shaping.install()
     await _first_rates()
     tasks = [
         asyncio.ensure_future(once.keep_flushing()),

@@ -130,8 +130,11 @@ def worker(
     settings = _attached()
     _start_process("worker")
     from server import child, running, telemetry
+    from server.graphql import shaping
     from workers import main as workers
 
+    if queue in (Queue.ALL, Queue.GENERAL):
+        shaping.install()
     if metrics_port is not None:
         telemetry.serve_metrics(settings.host, metrics_port)
     running.wait_at_gate()

@@ -30,6 +30,7 @@ FILES_MAX = 8
 _CODE = (
     "schema.root",
     "server.app",
+    "server.graphql.shaping",
     "server.sandbox.app",
     "server.seed",
     "server.serve",

@@ -25,6 +25,7 @@ from domain import (
     notifications,
     risk,
     settlement,
+    webhooks,
 )
 from domain.core import bell, db, once, promises, saga, trace
 from workers import books
@@ -96,6 +97,8 @@ EVERY: list[Every] = [
     Every("fx.expire", HOUR_S, fx.expire_due),
     Every("mails.sweep", MINUTE_S, notifications.sweep),
     Every("mails.prune", HOUR_S, notifications.prune),
+    Every("webhooks.sweep", MINUTE_S, webhooks.sweep),
+    Every("webhooks.prune", HOUR_S, webhooks.prune),
     Every("partitions", 6 * HOUR_S, _make_partitions),
 ]
 DAILY: list[Daily] = [Daily("ledger.snapshot", books.snapshot, at_s=HOUR_S)]

@@ -13,7 +13,7 @@ from domain.core import bell, db
 from domain.core.heartbeat import QUEUES
 from domain.core.settings import WORKER_CONNECTIONS, settings
 from plugins import installed
-from workers import books, cron, delivery, notifications, queue, registry, sagas, sale
+from workers import books, cron, delivery, notifications, queue, registry, sagas, sale, webhooks
 from workers.loops import keep_running
 
 _log = structlog.get_logger(__name__)
@@ -28,6 +28,7 @@ def load() -> None:
     delivery.load()
     books.load()
     notifications.load()
+    webhooks.load()
     sagas.load()
 
 
@@ -79,3 +80,4 @@ async def _work(queues: list[str], redis_url: str, until: asyncio.Event) -> None
         until.set()
         await asyncio.gather(relaying, return_exceptions=True)
         await timetable.stop()
+        await webhooks.close()

@@ -104,6 +104,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "reserve_hold": _only("drawn_minor", "state"),
     "money_exception": _only("state", "closed_at", "closed_by"),
     "notification": _ALL,
+    "webhook_endpoint": _ALL,
+    "webhook_delivery": _ALL,
+    "webhook_attempt": ("SELECT", "INSERT", "DELETE"),
     "approval": _only("state", "approved_by", "approved_at"),
     "good_report": _only("state", "note", "decided_by", "decided_at"),
     # Risk.

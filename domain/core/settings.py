@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     suppliers: Annotated[dict[str, SupplierSettings], NoDecode] = Field(default={}, repr=False)
     smtp_url: str | None = Field(default=None, repr=False)
     mail_from: str = "Kami <no-reply@kami.test>"
+    # For trying things out on one machine: webhooks may go to http:// and to this machine itself. Never in production.
+    webhooks_to_loopback: bool = False
     live_heartbeat_s: float = Field(default=15, gt=0)
     # A session ends so long after it was opened, and so long after it was last used.
     session_days: int = Field(default=14, ge=1, le=365)
@@ -379,6 +381,8 @@ def _unsafe(found: Settings) -> list[str]:
         problems.append(
             f"KAMI_SANDBOX_SECRET is missing while KAMI_SANDBOX_URL is set. Make one with: {MAKE_ONE}"
         )
+    if found.webhooks_to_loopback:
+        problems.append("KAMI_WEBHOOKS_TO_LOOPBACK lets merchants call this machine: remove it")
     keys = [found.master_key.get_secret_value(), found.signing_key.get_secret_value()]
     if keys[0] == keys[1]:
         problems.append("KAMI_SIGNING_KEY must differ from KAMI_MASTER_KEY: one key, one purpose")

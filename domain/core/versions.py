@@ -8,7 +8,13 @@ from domain.core import db
 from domain.core.errors import Conflict, NotFound
 
 # The table of each kind of aggregate, by the prefix of its public ids.
-TABLES = {"prd": "product", "var": "variant", "cpn": "coupon", "shp": "shop"}
+TABLES = {
+    "prd": "product",
+    "var": "variant",
+    "cpn": "coupon",
+    "shp": "shop",
+    "whe": "webhook_endpoint",
+}
 
 
 async def bump(prefix: str, merchant_id: UUID, row_id: UUID, expected: int) -> int:

@@ -3,7 +3,16 @@ a port."""
 
 from __future__ import annotations
 
-from domain.notifications.actions import SEND_MAX, TooSoon, collect, prune, resend, send_due, sweep
+from domain.notifications.actions import (
+    SEND_MAX,
+    TooSoon,
+    collect,
+    prune,
+    resend,
+    send_due,
+    sweep,
+    tell_webhook_disabled,
+)
 from domain.notifications.queries import waiting
 from domain.notifications.rules import MAILS, PAGES, Audience, Letter, Template
 
@@ -20,5 +29,6 @@ __all__ = [
     "resend",
     "send_due",
     "sweep",
+    "tell_webhook_disabled",
     "waiting",
 ]

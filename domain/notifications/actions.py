@@ -252,6 +252,8 @@ def _link(row: Any) -> str | None:
             return None
         token = letters.secret_of(row["id"], row["secret"])
         return f"{settings().public_url}/account/{page}?token={token}"
+    if row["template"] == rules.Template.WEBHOOK_DISABLED:
+        return None  # it is about no order
     public_id = ids.encode("ord", row["order_id"])
     if row["audience"] == rules.Audience.MERCHANT:
         return f"{settings().public_url}/console/orders/{public_id}"
@@ -332,6 +334,28 @@ async def resend(
             request_id,
         )
         return len(rows)
+
+
+async def tell_webhook_disabled(
+    merchant_id: UUID, endpoint_id: UUID, version: int, *, url: str, reason: str
+) -> None:
+    """Owe the merchant one mail that an endpoint was switched off at this `version` of it, however often called.
+
+    `reason` is gone or failures.
+    """
+    found = await queries.contact(merchant_id)
+    assert found is not None, "an endpoint belongs to a merchant"
+    notice = Notice(
+        endpoint_id,  # in the place of an order: no order is meant
+        merchant_id,
+        version,
+        rules.Template.WEBHOOK_DISABLED,
+        rules.Audience.MERCHANT,
+        found.email,
+        found.locale,
+        {"shop": found.name, "url": rules.one_line(url), "reason": reason, "items": []},
+    )
+    await _owe([notice])
 
 
 async def prune(*, days: int = 30) -> int:

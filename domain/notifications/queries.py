@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import i18n
@@ -53,6 +54,23 @@ async def subjects(order_ids: Iterable[UUID]) -> dict[UUID, Subject]:
             items=tuple(zip(row["titles"], row["quantities"], strict=True)),
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Whom a merchant's mails go to, and in which language."""
+
+    name: str
+    email: str
+    locale: str
+
+
+async def contact(merchant_id: UUID) -> Contact | None:
+    """The contact of a merchant, or None."""
+    row = await db.row(
+        "SELECT name, contact_email, locale FROM merchant WHERE id = $1", merchant_id
+    )
+    return Contact(*row) if row else None
 
 
 async def titles(variant_ids: Iterable[UUID]) -> dict[UUID, dict[str, str]]:

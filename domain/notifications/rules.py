@@ -69,6 +69,7 @@ class Template(StrEnum):
     REPORT_CONFIRMED = "report_confirmed"
     REPORT_REFUSED = "report_refused"
     REPLACED = "replaced"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 _B, _M, _T = Audience.BUYER, Audience.MERCHANT, Template
@@ -76,6 +77,8 @@ _B, _M, _T = Audience.BUYER, Audience.MERCHANT, Template
 DELIVERED = "order.delivered"
 # Not an event of the log: made while reading it, from the stock that sales have left.
 STOCK_RAN_LOW = "stock.low"
+# Neither: an endpoint is no order (`tell_webhook_disabled`).
+WEBHOOK_DISABLED = "webhook.disabled"
 
 
 # The one table of who hears of what. A refund is told when its money is on the way, in parts as it
@@ -94,6 +97,7 @@ MAILS: Mapping[str, tuple[tuple[Template, Audience], ...]] = {
     "goods.refused": ((_T.REPORT_REFUSED, _B),),
     "goods.replaced": ((_T.REPLACED, _B),),
     STOCK_RAN_LOW: ((_T.STOCK_LOW, _M),),
+    WEBHOOK_DISABLED: ((_T.WEBHOOK_DISABLED, _M),),
 }
 
 

@@ -45,6 +45,8 @@ FACTS = {
     "title": "Star Coins",
     "left": 3,
     "variant": "v",
+    "url": "https://example.com/hooks",
+    "reason": "gone",
     "items": [["Star Coins 500", 2]],
 }
 

@@ -1,0 +1,83 @@
+"""Webhooks: what happens to orders, told to their merchants; made from the event log, signed, tried again."""
+
+from domain.core.addresses import UrlNotAllowed
+from domain.webhooks.actions import (
+    CARRIER,
+    Wish,
+    add,
+    again,
+    again_between,
+    again_of_order,
+    change,
+    checked,
+    dry_run,
+    remove,
+    rotate,
+    test,
+)
+from domain.webhooks.collecting import collect
+from domain.webhooks.finishing import DISABLED_TASK, finish, prune, release, sweep
+from domain.webhooks.models import Attempt, Claimed, Delivery, Endpoint, Result
+from domain.webhooks.queries import (
+    attempts,
+    by_id,
+    deliveries,
+    endpoints,
+    event,
+    of_merchant,
+    waiting,
+)
+from domain.webhooks.rules import (
+    DeliveryState,
+    DisabledReason,
+    EndpointLimit,
+    EndpointState,
+    SelectionInvalid,
+    Terms,
+)
+from domain.webhooks.sending import CONTRACT, claim, message, shaper, write
+
+__all__ = [
+    "CARRIER",
+    "CONTRACT",
+    "DISABLED_TASK",
+    "Attempt",
+    "Claimed",
+    "Delivery",
+    "DeliveryState",
+    "DisabledReason",
+    "Endpoint",
+    "EndpointLimit",
+    "EndpointState",
+    "Result",
+    "SelectionInvalid",
+    "Terms",
+    "UrlNotAllowed",
+    "Wish",
+    "add",
+    "again",
+    "again_between",
+    "again_of_order",
+    "attempts",
+    "by_id",
+    "change",
+    "checked",
+    "claim",
+    "collect",
+    "deliveries",
+    "dry_run",
+    "endpoints",
+    "event",
+    "finish",
+    "message",
+    "of_merchant",
+    "prune",
+    "release",
+    "remove",
+    "rotate",
+    "shaper",
+    "sweep",
+    "test",
+    "waiting",
+    "write",
+]
