@@ -155,6 +155,14 @@ class Listing:
         key = None if cursor is None else self._read(cursor, bound)
         return Window(limit, key, first is None, bound)
 
+    def cursor(self, key: Key, *scope: object) -> str:
+        """The cursor of a place in the list, outside of a page."""
+        return Edge(None, key, orjson.dumps([self.name, *map(str, scope)])).cursor
+
+    def key(self, cursor: str, *scope: object) -> Key:
+        """The place behind a cursor of the list. Errors: BadUserInput."""
+        return self._read(cursor, orjson.dumps([self.name, *map(str, scope)]))
+
     def _read(self, cursor: str, scope: bytes) -> Key:
         if len(cursor) <= CURSOR_MAX and cursor.isascii():
             try:

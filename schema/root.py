@@ -17,6 +17,7 @@ from schema.prices import PriceMutation
 from schema.products import ProductMutation, ProductQuery
 from schema.shops import ShopMutation
 from schema.stock import StockMutation, StockQuery
+from schema.webhooks import WebhookMutation, WebhookQuery
 
 QUERIES: list[type] = [
     ApprovalQuery,
@@ -32,6 +33,7 @@ QUERIES: list[type] = [
     PeopleQuery,
     ProductQuery,
     StockQuery,
+    WebhookQuery,
 ]
 MUTATIONS: list[type] = [
     ApprovalMutation,
@@ -47,6 +49,7 @@ MUTATIONS: list[type] = [
     ProductMutation,
     ShopMutation,
     StockMutation,
+    WebhookMutation,
 ]
 SUBSCRIPTIONS: list[type] = [OrderSubscription]
 

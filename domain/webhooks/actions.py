@@ -16,8 +16,8 @@ from domain.core.audit import Actor
 from domain.core.errors import DomainError, InputInvalid, NotFound, Unavailable
 from domain.core.settings import settings
 from domain.webhooks import models, queries, rules
-from domain.webhooks.models import ENDPOINT, Delivery, Endpoint
-from domain.webhooks.ports import Message, Reply, carriers
+from domain.webhooks.models import ENDPOINT, Attempt, Delivery, Endpoint
+from domain.webhooks.ports import Message, carriers
 from domain.webhooks.rules import DisabledReason, EndpointLimit, EndpointState, Terms
 from domain.webhooks.sending import shaper, signed
 from domain.webhooks.signing import Keys
@@ -41,18 +41,31 @@ def checked(terms: Terms) -> Terms:
     faults: list[DomainError] = terms.faults(is_open=settings().webhooks_to_loopback)
     is_short = not any(fault.path == ("input", "selection") for fault in faults)
     if is_short:
-        try:
-            paths = shaper().check(terms.selection or rules.DEFAULT_SELECTION)
-            faults += terms.unknown_triggers(paths)
-        except rules.SelectionInvalid as error:
-            error.path = ("input", "selection")
-            faults.append(error)
+        faults += _selection_faults(terms)
+    _refuse(faults)
+    target = addresses.target(terms.url, is_open=settings().webhooks_to_loopback)
+    return replace(terms, url=target.url)
+
+
+def check_selection(selection: str | None, triggers: Sequence[str]) -> None:
+    """Refuse a selection the contract does not have. Errors: SelectionInvalid, InputInvalid for a trigger."""
+    _refuse(_selection_faults(Terms("", selection=selection, triggers=tuple(triggers))))
+
+
+def _selection_faults(terms: Terms) -> list[DomainError]:
+    try:
+        paths = shaper().check(terms.selection or rules.DEFAULT_SELECTION)
+    except rules.SelectionInvalid as error:
+        error.path = ("input", "selection")
+        return [error]
+    return terms.unknown_triggers(paths)
+
+
+def _refuse(faults: Sequence[DomainError]) -> None:
     if len(faults) == 1 and isinstance(faults[0], UrlNotAllowed | rules.SelectionInvalid):
         raise faults[0]
     if faults:
         raise InputInvalid(*faults)
-    target = addresses.target(terms.url, is_open=settings().webhooks_to_loopback)
-    return replace(terms, url=target.url)
 
 
 async def add(
@@ -201,7 +214,7 @@ async def remove(
         await audit.record(merchant_id, actor, "webhook.delete", endpoint_id, url=before.terms.url)
 
 
-async def test(endpoint: Endpoint) -> tuple[Message, Reply]:
+async def test(endpoint: Endpoint) -> tuple[Message, Attempt]:
     """Send a signed message of the type `webhook.test` now, once, and log the try; what was sent and came back.
 
     Changes nothing of the endpoint's state; a disabled one is tried too. Errors: Unavailable without a carrier.
@@ -220,16 +233,16 @@ async def test(endpoint: Endpoint) -> tuple[Message, Reply]:
     )
     message = signed(endpoint, test_id, body)
     reply = await carrier.send(message)
-    await db.execute(
+    at = await db.value(
         "INSERT INTO webhook_attempt (endpoint_id, round, try, code, error, answer, took_ms)"
-        " VALUES ($1, 1, 1, $2, $3, $4, $5)",
+        " VALUES ($1, 1, 1, $2, $3, $4, $5) RETURNING at",
         endpoint.id,
         reply.code,
         reply.error,
         reply.text,
         reply.took_ms,
     )
-    return message, reply
+    return message, Attempt(1, 1, reply.code, reply.error, reply.text, reply.took_ms, at)
 
 
 async def dry_run(

@@ -91,7 +91,9 @@ class Contract:
     ) -> Mapping[str, Any] | None:
         assert event.recorded_at is not None
         seen = Seen(view, is_buyer=False, sees_split=sees_split)
-        happened = Happened(event.order_id, event.sequence, event.kind, event.recorded_at, seen)
+        happened = Happened(
+            event.order_id, event.sequence, event.kind, event.recorded_at.isoformat(), seen
+        )
         executor = DoorExecutor.of(
             self._schema,
             made.operation,
@@ -145,6 +147,9 @@ class Contract:
         (root,) = operation.node.selection_set.selections
         assert isinstance(root, FieldNode)
         fragments = operation.fragment_nodes
+        if _returns(fragments["Event"].selection_set, is_inside=False):
+            # A list of events in each event of a list … grows by powers, and the worker is everybody's.
+            raise SelectionInvalid(reason="It selects an order inside of the order.")
         parts = parts_for(below(root, fragments, "order"))
         paths = set()
         for path in _paths(fragments["Event"].selection_set, fragments, ()):
@@ -157,6 +162,22 @@ class Contract:
 def _reason(error: BaseException) -> str:
     text = error.message if isinstance(error, GraphQLError) else "Nested too deeply."
     return text[:300]
+
+
+def _returns(selection: SelectionSetNode | None, *, is_inside: bool) -> bool:
+    """Whether an order is selected below an order."""
+    for one in selection.selections if selection else ():
+        if isinstance(one, FieldNode):
+            is_order = one.name.value == "order"
+            if is_order and is_inside:
+                return True
+            if _returns(one.selection_set, is_inside=is_inside or is_order):
+                return True
+        elif isinstance(one, InlineFragmentNode) and _returns(
+            one.selection_set, is_inside=is_inside
+        ):
+            return True
+    return False
 
 
 def _paths(

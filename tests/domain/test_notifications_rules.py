@@ -77,6 +77,7 @@ def test_each_event_tells_the_right_people() -> None:
         "goods.refused": [("report_refused", ORDER.email, "ja")],
         "goods.replaced": [("replaced", ORDER.email, "ja")],
         "stock.low": [("stock_low", ORDER.shop_email, "zh")],
+        "webhook.disabled": [("webhook_disabled", ORDER.shop_email, "zh")],
     }
 
 
