@@ -30,6 +30,9 @@ QUERIES: Mapping[str, Arguments] = {
         "purpose": "merchant_available",
         "currency": "USD",
     },
+    "Query.merchantWebhookEndpoints": lambda w, c: {"merchantId": w.merchant},
+    "Query.node whe": lambda w, c: {"id": w.endpoint},
+    "Query.node whd": lambda w, c: {"id": w.delivery},
     "Query.moneyExceptions": lambda w, c: {"first": 5},
     "Query.order": lambda w, c: {"id": w.order, "accessKey": c.access_key},
     "Query.order unpaid": lambda w, c: {
@@ -162,6 +165,19 @@ MUTATIONS: Mapping[str, Arguments] = {
         "useLimit": 1,
     },
     "Mutation.endCoupon": lambda w, c: {"couponId": w.coupon, "expectedVersion": 99},
+    "Mutation.createWebhookEndpoint": lambda w, c: {"merchantId": w.merchant, "url": "?"},
+    "Mutation.updateWebhookEndpoint": lambda w, c: {
+        "endpointId": w.endpoint,
+        "expectedVersion": 99,
+    },
+    "Mutation.rotateWebhookSecret": lambda w, c: {"endpointId": w.endpoint, "expectedVersion": 99},
+    "Mutation.deleteWebhookEndpoint": lambda w, c: {
+        "endpointId": w.endpoint,
+        "expectedVersion": 99,
+    },
+    "Mutation.webhookTest": lambda w, c: {"endpointId": w.endpoint},  # nobody carries it here
+    "Mutation.webhookDryRun": lambda w, c: {"orderId": w.order, "sequence": 1, "selection": "?"},
+    "Mutation.redeliverWebhook": lambda w, c: {"endpointId": w.endpoint, "deliveryId": "whd_?"},
     "Mutation.withdrawCards": lambda w, c: {"lotId": w.lot, "count": 1, "reason": ""},
     "Mutation.restoreCards": lambda w, c: {"lotId": w.lot, "count": 1, "reason": ""},
 }

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domain import catalogue, identity, orders, payments, settlement
+from domain import catalogue, identity, orders, payments, settlement, webhooks
 from domain.catalogue import Delivery, PriceList, Source
 from domain.core import db, ids, live
 from domain.core.money import Money
 from domain.identity import AccountKind, OperatorRole, Role, Viewer
-from tests import make
+from domain.webhooks import Result, Terms
+from domain.webhooks.ports import Reply, carriers
+from server.graphql import shaping
+from server.graphql.limits import GENEROUS, LocalBuckets
+from tests import horizon, make
 from tests.platform import Platform, running, uuid_of
 
 ADDRESS = "203.0.113.9"
@@ -85,6 +89,8 @@ class World:
     coupon: str
     lot: str
     report: str
+    endpoint: str
+    delivery: str
 
     @property
     def merchant(self) -> str:
@@ -157,6 +163,8 @@ async def _delivered(platform: Platform, of: make.Shop, words: int, **more: Any)
 async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
     """Needs the fixture `db`."""
     async with running(folder, monkeypatch) as platform:
+        # Guests share an address here, and everything is asked within a second: none may run dry.
+        platform.door.buckets = LocalBuckets(GENEROUS)
         mine = await make.shop(price=Money(1_050, "USD"), reserve_bps=500)
         foreign = await make.shop(price=Money(2_050, "USD"))
         order, key = await _delivered(platform, mine, 1, saveMethod=True)
@@ -187,6 +195,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             line=await _line(order),
             **await _catalogue(platform, mine, viewers),
             **await _trouble(platform, mine, order, key, viewers),
+            **await _webhooks(mine, monkeypatch),
         )
         live.forget()
         hub = asyncio.ensure_future(live.hub().run())
@@ -258,6 +267,26 @@ async def _trouble(
 def _id_of(answer: dict[str, Any], name: str) -> str:
     assert "id" in answer[name], answer
     return str(answer[name]["id"])
+
+
+async def _webhooks(of: make.Shop, monkeypatch: Any) -> dict[str, str]:
+    """An endpoint that took the one event it was told of; the ids of both."""
+    monkeypatch.delitem(carriers, webhooks.CARRIER, raising=False)
+    shaping.install()
+    made = ids.uuid7()
+    terms = webhooks.checked(Terms("https://hooks.example.com/", note="ERP", selection="{ kind }"))
+    actor = catalogue.Actor("merchant", "acc_test")
+    async with db.transaction():
+        await webhooks.add(of.merchant_id, terms, endpoint_id=made, sees_split=True, actor=actor)
+    await make.order(of)
+    await horizon.passed()
+    while await webhooks.collect():
+        pass
+    claimed = await webhooks.claim(1, free={}, each=1)
+    ready, _ = await webhooks.write(claimed)
+    await webhooks.finish([Result(one, Reply(200, text="thanks", took_ms=9)) for one in ready])
+    assert len(ready) == 1
+    return {"endpoint": ids.encode("whe", made), "delivery": ids.encode("whd", ready[0].id)}
 
 
 async def _line(order_id: str) -> str:
