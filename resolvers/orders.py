@@ -19,7 +19,7 @@ from domain.orders import OrderView
 from domain.payments import Offer
 from domain.settlement import FundsLeg
 from domain.settlement.rules import buyers_leg
-from resolvers import access, page
+from resolvers import access, page, stepup
 from resolvers.context import Asked
 from resolvers.gather import Gathered
 from resolvers.inputs import MoneyInput
@@ -309,6 +309,7 @@ async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:
         raise NotFound(path=("input", "orderId"))
     access.require_merchant(info.context, seen.order.merchant_id, *access.REFUNDERS)
     amount = input.amount.parse("input", "amount") if input.amount else None
+    await stepup.for_refund(info.context, seen.order, amount)
     refunds = await checkout.request_refund(
         seen.order.id,
         amount,

@@ -180,12 +180,12 @@ async def bought(
     return window.page([of_viewer(info, row) for row in rows], key=lambda one: (one.order.id,))
 
 
-def _from(context: Context, device: str | None = None) -> From:
+def came_from(context: Context, device: str | None = None) -> From:
     given = device or context.device
     return From(context.address, context.user_agent, given[:DEVICE_MAX] if given else None)
 
 
-async def _session(context: Context, opened: identity.SignIn, *, as_cookie: bool) -> SignedIn:
+async def session_for(context: Context, opened: identity.SignIn, *, as_cookie: bool) -> SignedIn:
     """A new session as its holder gets it: by token, or in the cookies of this browser."""
     found = await identity.viewer(opened.token)
     assert found is not None, "a session that was just opened"
@@ -197,7 +197,7 @@ async def _session(context: Context, opened: identity.SignIn, *, as_cookie: bool
     return SignedIn("", "", opened.expires_at, found)
 
 
-def _check_cookie(context: Context, as_cookie: bool) -> None:
+def check_cookie(context: Context, as_cookie: bool) -> None:
     if as_cookie and context.cookies is None:
         raise BadUserInput(reason="A cookie can be kept over HTTP only.")
 
@@ -205,8 +205,8 @@ def _check_cookie(context: Context, as_cookie: bool) -> None:
 async def sign_in(info: Asked, input: SignInInput) -> SignedIn:
     """Open a session for this caller's address; a session that came in a cookie is replaced by it."""
     context = info.context
-    _check_cookie(context, input.cookie)
-    where = _from(context, input.device)
+    check_cookie(context, input.cookie)
+    where = came_from(context, input.device)
     opened = await identity.sign_in(
         input.email,
         input.password,
@@ -216,7 +216,7 @@ async def sign_in(info: Asked, input: SignInInput) -> SignedIn:
     )
     if input.cookie and context.came_by_cookie and context.credential is not None:
         await identity.sign_out(context.credential)
-    return await _session(context, opened, as_cookie=input.cookie)
+    return await session_for(context, opened, as_cookie=input.cookie)
 
 
 async def sign_out(info: Asked) -> SignedOut:
@@ -249,9 +249,9 @@ async def sign_up(info: Asked, input: SignUpInput) -> LinkSent:
 
 async def verify_email(info: Asked, input: VerifyEmailInput) -> SignedIn:
     """Open the account and a session of it."""
-    _check_cookie(info.context, input.cookie)
-    opened = await identity.verify_email(input.token, input.password, _from(info.context))
-    return await _session(info.context, opened, as_cookie=input.cookie)
+    check_cookie(info.context, input.cookie)
+    opened = await identity.verify_email(input.token, input.password, came_from(info.context))
+    return await session_for(info.context, opened, as_cookie=input.cookie)
 
 
 async def request_reset(info: Asked, email: str) -> LinkSent:
@@ -274,15 +274,15 @@ async def reset_password(info: Asked, input: ResetPasswordInput) -> PasswordRese
 async def change_password(info: Asked, input: ChangePasswordInput) -> SignedIn:
     """A new password by the old one, and a session under a new token."""
     context = info.context
-    _check_cookie(context, input.cookie)
+    check_cookie(context, input.cookie)
     opened = await identity.change_password(
         require_viewer(context).account_id,
         input.current_password,
         input.new_password,
-        _from(context),
+        came_from(context),
         request_id=context.request_id,
     )
-    return await _session(context, opened, as_cookie=input.cookie)
+    return await session_for(context, opened, as_cookie=input.cookie)
 
 
 async def revoke_session(info: Asked, id: strawberry.ID) -> SessionsEnded:

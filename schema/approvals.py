@@ -8,6 +8,7 @@ import strawberry
 from domain import payments
 from domain.core import four_eyes, ids
 from resolvers import approvals as resolve
+from resolvers.stepup import FRESH
 from schema.delivery import OrderHandled
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
 from schema.orders import OrderStateConflict
@@ -122,6 +123,7 @@ class ApprovalMutation:
         resolve.propose,
         who=Who.OPERATOR,
         idempotent=True,
+        step_up=FRESH,
         description="Say that what is left of an order's total was paid; a second operator in finance approves it "
         "within 24 hours. Problems: ORDER_STATE_CONFLICT, EVIDENCE_USED, ATTEMPT_LIVE, NOT_FOUND.",
         args={"input": "The order, why, and where the payment can be seen."},
@@ -130,6 +132,7 @@ class ApprovalMutation:
         resolve.approve,
         who=Who.OPERATOR,
         idempotent=True,
+        step_up=FRESH,
         description="Approve exactly what somebody else proposed; the payment is then fulfilled like every other. "
         "Problems: SAME_PERSON, APPROVAL_CLOSED, APPROVAL_DIFFERS, ORDER_STATE_CONFLICT, EVIDENCE_USED, "
         "ATTEMPT_LIVE, NOT_FOUND.",

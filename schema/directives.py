@@ -1,9 +1,13 @@
-"""The two directives clients write into their documents. The door and the gate read them; nothing runs per field."""
+"""The directives of the contract. Two are written into documents by clients, one says what a field takes.
+
+The door and the gate read them; nothing runs per field.
+"""
 
 from typing import Annotated
 
 import strawberry
 from strawberry.directive import DirectiveLocation, DirectiveValue
+from strawberry.schema_directive import Location
 
 from schema.scalars import CountryCode, LanguageCode
 
@@ -51,6 +55,21 @@ def in_context(
 ) -> object:
     """Read by the door before execution."""
     return value
+
+
+@strawberry.schema_directive(
+    locations=[Location.FIELD_DEFINITION],
+    name="requiresAcr",
+    description=(
+        "The field takes a session that has proved at least `acr` (`pwd`, `mfa`, `phr`) in the last `maxAge` seconds;"
+        " otherwise it answers MFA_REQUIRED with `acrValues` and `maxAge`."
+    ),
+)
+class RequiresAcr:
+    """Checked by the gate of the field; RFC 9470."""
+
+    acr: str = strawberry.field(description="What the session must have proved, at least.")
+    max_age: int = strawberry.field(description="In how many seconds before the call.")
 
 
 DIRECTIVES = (idempotent, in_context)

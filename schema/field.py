@@ -1,8 +1,8 @@
 """How a field of the contract is declared: described, and every root field with who may call it.
 
-`query_field` and `mutation_field` are strawberry fields behind one gate: right first, then the idempotency key,
-then the resolver. `derived` is a leaf that a plain function reads off its row; `object_type` is a strawberry
-type whose rows may be returned as they are, inside unions and interfaces too.
+`query_field` and `mutation_field` are strawberry fields behind one gate: right first, then the step-up, the
+idempotency key, the resolver. `derived` is a leaf that a plain function reads off its row; `object_type` is a
+strawberry type whose rows may be returned as they are, inside unions and interfaces too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from domain.core import trace
 from domain.core.errors import DomainError
 from domain.identity import Forbidden, Unauthenticated, Viewer
 from resolvers.context import Asked, open_once
+from resolvers.stepup import StepUp, require
+from schema.directives import RequiresAcr
 
 T = TypeVar("T")
 
@@ -37,9 +39,12 @@ class Who(StrEnum):
 class Gate(FieldExtension):
     """The door of one root field."""
 
-    def __init__(self, who: frozenset[Who], *, idempotent: bool) -> None:
+    def __init__(
+        self, who: frozenset[Who], *, idempotent: bool, step_up: StepUp | None = None
+    ) -> None:
         self.who = who
         self.idempotent = idempotent
+        self.step_up = step_up
         self.name = ""
 
     def apply(self, field: StrawberryField) -> None:
@@ -47,6 +52,7 @@ class Gate(FieldExtension):
 
     def resolve(self, next_: Callable[..., Any], source: Any, info: Asked, **kwargs: Any) -> Any:
         with trace.span("resolver", self.name):
+            assert self.step_up is None, "what takes a proof is awaited"
             self._check(info, kwargs)
             return next_(source, info, **kwargs)
 
@@ -55,6 +61,8 @@ class Gate(FieldExtension):
     ) -> Any:
         with trace.span("resolver", self.name):
             self._check(info, kwargs)
+            if self.step_up is not None:
+                await require(info.context, self.step_up)
             if not self.idempotent:
                 return await next_(source, info, **kwargs)
             try:
@@ -121,14 +129,26 @@ def mutation_field(
     description: str,
     who: Who | tuple[Who, ...],
     idempotent: bool = False,
+    step_up: StepUp | None = None,
     name: str | None = None,
     args: Mapping[str, str] | None = None,
     cost: int = 0,
     deprecation_reason: str | None = None,
 ) -> Any:
-    """A field of Mutation; `idempotent` demands `@idempotent(key:)` and gives the resolver `context.once(info)`."""
+    """A field of Mutation; `idempotent` demands `@idempotent(key:)` and gives the resolver `context.once(info)`.
+
+    `step_up` is what the session must have proved, and how lately; it is printed as `@requiresAcr`.
+    """
     return _root(
-        resolver, description, who, name, args, cost, deprecation_reason, idempotent=idempotent
+        resolver,
+        description,
+        who,
+        name,
+        args,
+        cost,
+        deprecation_reason,
+        idempotent=idempotent,
+        step_up=step_up,
     )
 
 
@@ -160,6 +180,7 @@ def _root(
     deprecation_reason: str | None,
     *,
     idempotent: bool,
+    step_up: StepUp | None = None,
 ) -> Any:
     assert description, "every field says what it is"
     callers = _who(who)
@@ -168,7 +189,10 @@ def _root(
         name=name,
         description=description,
         deprecation_reason=deprecation_reason,
-        extensions=[Gate(callers, idempotent=idempotent)],
+        extensions=[Gate(callers, idempotent=idempotent, step_up=step_up)],
+        directives=[RequiresAcr(acr=str(step_up.acr), max_age=step_up.max_age_s)]
+        if step_up
+        else (),
         metadata={
             "who": callers,
             "args": dict(args or {}),

@@ -9,6 +9,7 @@ from domain import identity, merchants
 from domain.core import ids
 from resolvers import members as resolve
 from resolvers.members import Joined, Left, RoleName, Withdrawn
+from resolvers.stepup import FRESH
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
 from schema.node import Node, register
 from schema.people import LinkInvalid, TooManyTries
@@ -145,6 +146,7 @@ class MemberMutation:
         resolve.invite,
         who=Who.MERCHANT,
         idempotent=True,
+        step_up=FRESH,
         description="Send a link that makes its reader a member, for seven days; by an owner. "
         "Problems: ALREADY_MEMBER, THROTTLED, NOT_FOUND, INVALID_INPUT.",
         args={"input": "Whom, and as what."},
@@ -165,12 +167,14 @@ class MemberMutation:
     change_member_role: ChangeMemberRoleResult = mutation_field(
         resolve.change_role,
         who=Who.MERCHANT,
+        step_up=FRESH,
         description="Give a member another role, by an owner; their sessions end. Problems: LAST_OWNER, NOT_FOUND.",
         args={"input": "The member and the role."},
     )
     remove_member: RemoveMemberResult = mutation_field(
         resolve.remove,
         who=Who.MERCHANT,
+        step_up=FRESH,
         description="End a membership and the member's sessions: an owner anyone's, everybody their own. "
         "Problems: LAST_OWNER, NOT_FOUND.",
         args={"input": "The member."},

@@ -283,7 +283,8 @@ class OrderMutation:
         resolve.request_refund,
         who=(Who.MERCHANT, Who.OPERATOR),
         idempotent=True,
-        description="Give money back to the buyer; goods of a full refund are marked revoked. "
+        description="Give money back to the buyer; goods of a full refund are marked revoked. Above a limit, with what "
+        "went back before, it takes a second factor proved in the last 15 minutes (MFA_REQUIRED). "
         "Problems: REFUND_EXCEEDS_CAPTURED, INSUFFICIENT_FUNDS, NOT_FOUND.",
         args={"input": "Which order and how much."},
     )

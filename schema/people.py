@@ -174,6 +174,27 @@ class CredentialsInvalid(Problem):
     """Code CREDENTIALS_INVALID."""
 
 
+@strawberry.enum(description="What may stand beside the password.")
+class MfaFactor(Enum):
+    """Of an account, by what it has."""
+
+    TOTP = strawberry.enum_value("totp", description="A code of the authenticator app.")
+    PASSKEY = strawberry.enum_value("passkey", description="A passkey.")
+    RECOVERY_CODE = strawberry.enum_value("recovery_code", description="A code from paper.")
+
+
+@problem(
+    identity.MfaNeeded,
+    description="The password was right; the account has a second factor. `completeSignIn` opens the session.",
+)
+class MfaRequired(Problem):
+    """Code MFA_REQUIRED."""
+
+    sign_in_token: str = field(description="For `completeSignIn`; good for one session.")
+    factors: list[MfaFactor] = field(description="What it can be completed with.")
+    expires_at: datetime = field(description="Until when; five minutes.")
+
+
 @problem(
     identity.SignInThrottled,
     description="Too many failed tries for this account from this address, for this account, or from this address.",
@@ -203,7 +224,7 @@ class LinkInvalid(Problem):
 
 
 SignInResult = Annotated[
-    Session | CredentialsInvalid | SignInThrottled | InvalidInput | Unavailable,
+    Session | MfaRequired | CredentialsInvalid | SignInThrottled | InvalidInput | Unavailable,
     strawberry.union("SignInResult", description="A session, or why not."),
 ]
 SignOutResult = Annotated[
@@ -259,7 +280,8 @@ class PeopleMutation:
         resolve.sign_in,
         who=Who.ANYONE,
         description="Open a session. Tries are counted before the password is looked at: per account and address, "
-        "per account, per address; a known device has its own count. Problems: CREDENTIALS_INVALID, THROTTLED.",
+        "per account, per address; a known device has its own count. Problems: CREDENTIALS_INVALID, THROTTLED; "
+        "MFA_REQUIRED with a token when the account has a second factor.",
         args={"input": "Address and password."},
     )
     sign_out: SignOutResult = mutation_field(

@@ -10,6 +10,7 @@ from schema.delivery import DeliveryMutation, DeliveryQuery
 from schema.markets import MarketQuery
 from schema.members import MemberMutation, MemberQuery
 from schema.merchants import MerchantQuery
+from schema.mfa import MfaMutation, MfaQuery
 from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.people import PeopleMutation, PeopleQuery
@@ -29,6 +30,7 @@ QUERIES: list[type] = [
     MarketQuery,
     MemberQuery,
     MerchantQuery,
+    MfaQuery,
     OrderQuery,
     PeopleQuery,
     ProductQuery,
@@ -42,6 +44,7 @@ MUTATIONS: list[type] = [
     DeliveryMutation,
     CheckoutMutation,
     CouponMutation,
+    MfaMutation,
     OrderMutation,
     MemberMutation,
     PeopleMutation,

@@ -18,6 +18,7 @@ from domain.webhooks import (
 )
 from resolvers import webhooks as resolve
 from resolvers.orders import cursor_of
+from resolvers.stepup import FRESH
 from resolvers.webhooks import Deleted, DryRun, Redelivered, Tried, WithSecret
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
 from schema.node import Node, register
@@ -284,6 +285,7 @@ class WebhookMutation:
     create_webhook_endpoint: CreateWebhookEndpointResult = mutation_field(
         resolve.create,
         who=Who.MERCHANT,
+        step_up=FRESH,
         idempotent=True,
         description="Have a URL told of events; its secret is shown in this answer alone. Problems: URL_NOT_ALLOWED, "
         "SELECTION_INVALID, ENDPOINT_LIMIT, NOT_FOUND, INVALID_INPUT.",
@@ -293,6 +295,7 @@ class WebhookMutation:
     update_webhook_endpoint: UpdateWebhookEndpointResult = mutation_field(
         resolve.update,
         who=Who.MERCHANT,
+        step_up=FRESH,
         idempotent=True,
         description="Change an endpoint, switch it off or activate it. Problems: CONFLICT, URL_NOT_ALLOWED, "
         "SELECTION_INVALID, NOT_FOUND, INVALID_INPUT.",
@@ -302,6 +305,7 @@ class WebhookMutation:
     rotate_webhook_secret: RotateWebhookSecretResult = mutation_field(
         resolve.rotate,
         who=Who.MERCHANT,
+        step_up=FRESH,
         idempotent=True,
         description="Make new keys; those before sign beside them for 24 hours. Problems: CONFLICT, NOT_FOUND.",
         args={"input": "The endpoint, and the version it is based on."},

@@ -112,6 +112,10 @@ class Settings(BaseSettings):
     fx_manual_rates: Annotated[dict[str, Decimal], NoDecode] = {}  # units for one euro
     # A person's time to decide about an order that risk holds; then its money goes back.
     risk_hold_hours: int = Field(default=24, ge=1)
+    # Whether somebody without a second factor has to enrol one for what takes it; as in production when not said.
+    mfa_required: bool | None = None
+    # A refund worth more than this takes a second factor; US cents.
+    refund_step_up_minor: int = Field(default=50_000, ge=0)
     # docs/guides/supplier.md
     suppliers: Annotated[dict[str, SupplierSettings], NoDecode] = Field(default={}, repr=False)
     smtp_url: str | None = Field(default=None, repr=False)
@@ -249,6 +253,11 @@ class Settings(BaseSettings):
     def in_development(self) -> bool:
         """GraphiQL, introspection, `?from=HK` and the mailbox are open only here and in tests."""
         return self.env != "production"
+
+    @property
+    def must_enrol(self) -> bool:
+        """Whether what takes a second factor is closed to accounts that have none."""
+        return not self.in_development if self.mfa_required is None else self.mfa_required
 
     def master_keys(self) -> dict[int, bytes]:
         """Every known master key by version: the one that seals has the highest. Errors: SettingsWrong."""

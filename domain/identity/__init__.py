@@ -3,6 +3,7 @@ to."""
 
 from __future__ import annotations
 
+from domain.identity import mfa, passkeys
 from domain.identity.actions import (
     close,
     grant,
@@ -35,20 +36,28 @@ from domain.identity.members import (
 )
 from domain.identity.models import Account, AccountKind, Membership
 from domain.identity.presence import connections
-from domain.identity.queries import account_by_email, forget_viewers, viewer
+from domain.identity.queries import account_by_email, forget_viewers, proof, viewer
 from domain.identity.rules import (
+    Acr,
     AlreadyMember,
     CredentialsInvalid,
     EmailTaken,
+    Factor,
+    FactorExists,
     Forbidden,
     From,
     LastOwner,
     LinkInvalid,
+    MfaNeeded,
     OperatorRole,
+    PasskeyInvalid,
+    Proof,
     Role,
     SignIn,
+    SignInExpired,
     SignInThrottled,
     TooManyTries,
+    TotpInvalid,
     Unauthenticated,
     Viewer,
     normalise_email,
@@ -64,23 +73,31 @@ from domain.identity.sessions import (
 __all__ = [
     "Account",
     "AccountKind",
+    "Acr",
     "Actor",
     "AlreadyMember",
     "Colleague",
     "CredentialsInvalid",
     "EmailTaken",
+    "Factor",
+    "FactorExists",
     "Forbidden",
     "From",
     "Invitation",
     "LastOwner",
     "LinkInvalid",
     "Membership",
+    "MfaNeeded",
     "OpenSession",
     "OperatorRole",
+    "PasskeyInvalid",
+    "Proof",
     "Role",
     "SignIn",
+    "SignInExpired",
     "SignInThrottled",
     "TooManyTries",
+    "TotpInvalid",
     "Unauthenticated",
     "Viewer",
     "accept_invitation",
@@ -96,8 +113,11 @@ __all__ = [
     "invite",
     "look_at",
     "members_of",
+    "mfa",
     "needs_password",
     "normalise_email",
+    "passkeys",
+    "proof",
     "prune",
     "register",
     "remove_member",

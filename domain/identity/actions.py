@@ -6,8 +6,9 @@ from uuid import UUID
 
 from domain.core import db, ids
 from domain.core.errors import FieldInvalid, NotFound
-from domain.identity import passwords, rules, sessions, tries
+from domain.identity import mfa, passwords, rules, sessions, tries
 from domain.identity.models import AccountKind
+from domain.identity.queries import HAS_FACTOR
 from domain.identity.rules import From, OperatorRole, Role
 
 
@@ -52,8 +53,8 @@ async def close(account_id: UUID) -> None:
 
 
 # Whether the device is known is asked together with the account: the same statement for everyone.
-_ACCOUNT = """
-SELECT a.id, a.password_hash, d.account_id IS NOT NULL AS is_known_device FROM account a
+_ACCOUNT = f"""
+SELECT a.id, a.password_hash, d.account_id IS NOT NULL AS is_known_device, {HAS_FACTOR} AS has_factor FROM account a
 LEFT JOIN known_device d ON d.account_id = a.id AND d.token_hash = $2
     AND d.last_used_at > clock_timestamp() - make_interval(days => $3)
 WHERE a.email = $1 AND a.state = 'open'
@@ -72,8 +73,8 @@ async def sign_in(
 
     Same words, statements and password work whether the account exists or not. Tries are counted before the
     password is looked at: per account and address, per account, per address; a device that is known to the
-    account (`device`, its token) has its own count. Errors: CredentialsInvalid, SignInThrottled; Unavailable
-    when tries cannot be counted.
+    account (`device`, its token) has its own count. Errors: CredentialsInvalid, SignInThrottled; MfaNeeded with
+    the token of the other half; Unavailable when tries cannot be counted.
     """
     try:
         known = rules.normalise_email(email)
@@ -89,6 +90,8 @@ async def sign_in(
     if not await passwords.match(account["password_hash"] if account else None, password):
         raise rules.CredentialsInvalid()
     assert account is not None
+    if account["has_factor"]:
+        raise await mfa.half(account["id"], account["password_hash"])
     return await sessions.open_session(
         account["id"],
         From(address, user_agent),
@@ -139,6 +142,8 @@ async def prune() -> int:
     over += await db.execute(
         "DELETE FROM account_link WHERE expires_at < clock_timestamp() - interval '7 days'"
     )
+    for table in ("half_sign_in", "passkey_challenge"):
+        over += await db.execute(f"DELETE FROM {table} WHERE expires_at < clock_timestamp()")
     return over + await db.execute(_OLD_DEVICES, rules.DEVICE_DAYS, rules.DEVICES_MAX)
 
 

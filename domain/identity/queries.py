@@ -8,7 +8,7 @@ from domain.core import clock, db
 from domain.core.settings import settings
 from domain.identity import rules
 from domain.identity.models import Account
-from domain.identity.rules import OperatorRole, Role, Viewer
+from domain.identity.rules import Acr, OperatorRole, Proof, Role, Viewer
 
 # A revoked session or role is dead everywhere within five seconds (CASES H14), so a viewer is kept
 # for four.
@@ -18,14 +18,19 @@ CACHE_MAX = 10_000
 _cache: dict[bytes, tuple[float, Viewer]] = {}
 
 # `last_seen_at` moves at most every five minutes: reads stay reads.
-_VIEWER = """
+# An app that was never confirmed is no factor, nor is a passkey that was copied.
+HAS_FACTOR = """
+(EXISTS (SELECT FROM mfa f WHERE f.account_id = a.id AND f.confirmed_at IS NOT NULL)
+    OR EXISTS (SELECT FROM passkey p WHERE p.account_id = a.id AND p.cloned_at IS NULL))
+"""
+_VIEWER = f"""
 WITH seen AS (
     UPDATE session SET last_seen_at = clock_timestamp()
     WHERE token_hash = $1 AND expires_at > clock_timestamp()
       AND last_seen_at BETWEEN clock_timestamp() - make_interval(hours => $2)
           AND clock_timestamp() - interval '5 minutes')
 SELECT s.id AS session_id, s.expires_at, a.id, a.email, a.locale, a.kind,
-    a.email_verified_at IS NOT NULL AS is_verified,
+    a.email_verified_at IS NOT NULL AS is_verified, s.acr, s.auth_at, {HAS_FACTOR} AS has_factor,
     ARRAY(SELECT m.merchant_id FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS
         merchants,
     ARRAY(SELECT m.role::text FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS roles,
@@ -64,6 +69,7 @@ async def viewer(token: str) -> Viewer | None:
             OperatorRole(role) for role in row["operator_roles"] if is_operator
         ),
         is_verified=row["is_verified"],
+        proof=Proof(Acr(row["acr"]), row["auth_at"], row["has_factor"]),
     )
     _keep(hashed, found)
     return found
@@ -88,6 +94,16 @@ def forget_viewers(account_id: UUID | None = None) -> None:
         return
     for hashed in [key for key, (_, kept) in _cache.items() if kept.account_id == account_id]:
         del _cache[hashed]
+
+
+async def proof(session_id: UUID) -> Proof:
+    """What a session has proved as the database knows it now, not four seconds ago."""
+    row = await db.row(
+        f"SELECT s.acr, s.auth_at, {HAS_FACTOR} AS has_factor FROM session s"
+        " JOIN account a ON a.id = s.account_id WHERE s.id = $1",
+        session_id,
+    )
+    return Proof() if row is None else Proof(Acr(row["acr"]), row["auth_at"], row["has_factor"])
 
 
 async def account_by_email(email: str) -> Account | None:

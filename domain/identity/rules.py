@@ -19,7 +19,7 @@ EMAIL_MAX = 320
 PASSWORD_MIN, PASSWORD_MAX = 10, 256
 TOKEN_PREFIX = "kami_s_"  # a leaked one is recognisable
 TOKEN_LENGTH = len(TOKEN_PREFIX) + 43
-LINK_PREFIX, DEVICE_PREFIX = "kami_l_", "kami_d_"
+LINK_PREFIX, DEVICE_PREFIX, HALF_PREFIX = "kami_l_", "kami_d_", "kami_h_"
 
 # Tries within one window: of an account from one address, of an account from anywhere, and of one
 # address that walks through many accounts. A known device has a budget that no stranger can use up.
@@ -32,6 +32,10 @@ TRIES_WINDOW_S = 900
 MAILS_TARGET_MAX = 4
 MAILS_ADDRESS_MAX = 20
 MAILS_WINDOW_S = 3600
+
+# Codes of a second factor: five tries in a window, of an account and from one address.
+CODE_TRIES_MAX = 5
+HALF_SIGN_IN_S, CHALLENGE_S = 300, 300
 
 VERIFY_S, RESET_S, INVITATION_S = 24 * 3600, 3600, 7 * 24 * 3600
 DEVICE_DAYS, DEVICES_MAX = 180, 20
@@ -57,6 +61,22 @@ class OperatorRole(StrEnum):
     ADMIN = "admin"
 
 
+class Acr(StrEnum):
+    """What a session has proved, the weakest first: a password; two factors; a passkey that verified its user."""
+
+    PASSWORD = "pwd"
+    MFA = "mfa"
+    PHISHING_RESISTANT = "phr"
+
+
+class Factor(StrEnum):
+    """What may stand beside the password."""
+
+    TOTP = "totp"
+    PASSKEY = "passkey"
+    RECOVERY_CODE = "recovery_code"
+
+
 class CredentialsInvalid(DomainError):
     """Wrong password, no such account, closed account: the same words for all three."""
 
@@ -72,6 +92,39 @@ class TooManyTries(DomainError):
 
 class SignInThrottled(TooManyTries):
     """Too many tries from this address, for this account or at all."""
+
+
+class MfaNeeded(DomainError):
+    """The password was right; `sign_in_token` and one of `factors` open the session until `expires_at`."""
+
+    code = "MFA_REQUIRED"
+
+    def __str__(self) -> str:
+        return self.code  # never the token
+
+
+class TotpInvalid(DomainError):
+    """Not the code of now, used before, not six digits, no such recovery code: the same words for all."""
+
+    code = "TOTP_INVALID"
+
+
+class SignInExpired(DomainError):
+    """The half of a sign-in was finished, has expired, or never was one: the same words for all three."""
+
+    code = "SIGN_IN_EXPIRED"
+
+
+class FactorExists(DomainError):
+    """The account has an authenticator app; switch it off before another one is enrolled."""
+
+    code = "FACTOR_EXISTS"
+
+
+class PasskeyInvalid(DomainError):
+    """The answer of an authenticator does not fit: challenge, origin, key, counter, or account."""
+
+    code = "PASSKEY_INVALID"
 
 
 class LinkInvalid(DomainError):
@@ -143,6 +196,24 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What a session has proved last, and when; `has_factor` says whether its account has a second factor at all."""
+
+    acr: Acr = Acr.PASSWORD
+    at: datetime | None = None
+    has_factor: bool = False
+
+    def is_enough(self, wanted: Acr, max_age_s: int, now: datetime) -> bool:
+        """Whether it is at least `wanted` and not older than `max_age_s`. Source: RFC 9470."""
+        levels = list(Acr)
+        return (
+            levels.index(self.acr) >= levels.index(wanted)
+            and self.at is not None
+            and (now - self.at).total_seconds() <= max_age_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Viewer:
     """Who asks: the account, its role per merchant, and whether it runs the platform."""
 
@@ -155,6 +226,7 @@ class Viewer:
     operator: bool = False
     operator_roles: frozenset[OperatorRole] = frozenset()
     is_verified: bool = False  # has proved to read the mailbox
+    proof: Proof = Proof()
 
     def may(self, merchant_id: UUID, *roles: Role) -> bool:
         """Whether the viewer is a member of the merchant in one of `roles` (any, without)."""
@@ -258,6 +330,21 @@ def link_budgets(token: str, address: str | None) -> list[Budget]:
 def password_budgets(account_id: UUID) -> list[Budget]:
     """The budget of somebody signed in who names the password again."""
     return [Budget(_key("password", str(account_id)), TRIES_PAIR_MAX, TRIES_WINDOW_S)]
+
+
+def code_budgets(account_id: UUID, address: str | None) -> list[Budget]:
+    """The budgets of one code of a second factor, the first one cleared by a success."""
+    return [
+        Budget(_key("code", str(account_id)), CODE_TRIES_MAX, TRIES_WINDOW_S),
+        Budget(_key("code.from", address_bucket(address)), CODE_TRIES_MAX, TRIES_WINDOW_S),
+    ]
+
+
+def passkey_budgets(address: str | None) -> list[Budget]:
+    """The budget of questions to authenticators asked for from one address."""
+    return [
+        Budget(_key("passkey.from", address_bucket(address)), TRIES_ADDRESS_MAX, TRIES_WINDOW_S)
+    ]
 
 
 def _key(*parts: str) -> bytes:

@@ -11,7 +11,7 @@ from domain.core import bell, clock, db, ids
 from domain.core.errors import NotFound
 from domain.core.settings import settings
 from domain.identity import queries, rules
-from domain.identity.rules import Budget, From
+from domain.identity.rules import Acr, Budget, From
 
 LISTED_MAX = 100
 _ADDRESS_MAX, _USER_AGENT_MAX = 45, 200
@@ -24,8 +24,8 @@ WITH cleared AS (
 device AS (
     INSERT INTO known_device (account_id, token_hash) VALUES ($3, $9)
     ON CONFLICT (account_id, token_hash) DO UPDATE SET last_used_at = clock_timestamp())
-INSERT INTO session (id, token_hash, account_id, expires_at, address, user_agent)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO session (id, token_hash, account_id, expires_at, address, user_agent, acr)
+VALUES ($1, $2, $3, $4, $5, $6, $10)
 """
 
 
@@ -42,7 +42,12 @@ class OpenSession:
 
 
 async def open_session(
-    account_id: UUID, where: From, *, budgets: Sequence[Budget] = (), device: str | None = None
+    account_id: UUID,
+    where: From,
+    *,
+    budgets: Sequence[Budget] = (),
+    device: str | None = None,
+    acr: Acr = Acr.PASSWORD,
 ) -> rules.SignIn:
     """A session for `settings().session_days`, under a token that nobody has seen before.
 
@@ -67,6 +72,7 @@ async def open_session(
         budgets[0].key if budgets else None,
         [one.key for one in budgets],
         rules.token_hash(opened.device),
+        str(acr),
     )
     return opened
 
@@ -157,6 +163,17 @@ async def sign_out(token: str) -> bool:
 async def end_sessions(account_id: UUID) -> None:
     """End every session of an account, inside the transaction that is the reason."""
     await db.execute("DELETE FROM session WHERE account_id = $1", account_id)
+    tell(account_id)
+
+
+async def step_up(account_id: UUID, session_id: UUID, acr: Acr) -> None:
+    """A session has proved `acr` just now, inside the transaction of the proof."""
+    await db.execute(
+        "UPDATE session SET acr = $3, auth_at = clock_timestamp() WHERE id = $1 AND account_id = $2",
+        session_id,
+        account_id,
+        str(acr),
+    )
     tell(account_id)
 
 

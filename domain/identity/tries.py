@@ -32,3 +32,13 @@ async def count(budgets: Sequence[Budget], refusal: type[TooManyTries] = SignInT
     waits = [row["wait_s"] for row in rows if row["tries"] > most[row["key_hash"]]]
     if waits:
         raise refusal(retry_after=max(1, *waits))
+
+
+async def clear(budgets: Sequence[Budget]) -> None:
+    """A success is no failure: the first budget is as new, the others get this try back."""
+    await db.execute(
+        "UPDATE sign_in_try SET tries = CASE WHEN key_hash = $1 THEN 0 ELSE greatest(tries - 1, 0) END"
+        " WHERE key_hash = ANY($2)",
+        budgets[0].key,
+        [one.key for one in budgets],
+    )

@@ -30,7 +30,7 @@ class Audience(StrEnum):
 class Letter(StrEnum):
     """What a mail to the holder of an address says, owed by `core.letters`; texts are named like a template's.
 
-    PASSWORD_CHANGED and NO_ACCOUNT carry no link.
+    PASSWORD_CHANGED, FACTORS_CHANGED and NO_ACCOUNT carry no link.
     """
 
     VERIFY = "verify"
@@ -38,6 +38,7 @@ class Letter(StrEnum):
     RESET = "reset"
     NO_ACCOUNT = "no_account"
     PASSWORD_CHANGED = "password_changed"
+    FACTORS_CHANGED = "factors_changed"
     INVITATION = "invitation"
 
 

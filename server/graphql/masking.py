@@ -28,7 +28,7 @@ TRACEBACK_MAX = 8_000
 _PUBLIC = {
     "THROTTLED": {"retry_after": "retryAfter", "retry_after_s": "retryAfter"},
     "IDEMPOTENCY_IN_PROGRESS": {"retry_after": "retryAfter", "retryAfter": "retryAfter"},
-    "MFA_REQUIRED": {"acr_values": "acrValues", "max_age": "maxAge"},
+    "MFA_REQUIRED": {"acr_values": "acrValues", "max_age": "maxAge", "must_enrol": "mustEnrol"},
     "INSUFFICIENT_SCOPE": {"scope": "scope"},
     "CONFLICT": {"current": "current"},
     "BAD_USER_INPUT": {"reason": "reason"},

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from domain import catalogue, identity, orders, payments, settlement, webhooks
 from domain.catalogue import Delivery, PriceList, Source
 from domain.core import db, ids, live
 from domain.core.money import Money
-from domain.identity import AccountKind, OperatorRole, Role, Viewer
+from domain.identity import AccountKind, OperatorRole, Role, Viewer, rules
 from domain.webhooks import Result, Terms
 from domain.webhooks.ports import Reply, carriers
 from server.graphql import shaping
@@ -131,6 +132,17 @@ async def _member(of: make.Shop, role: Role, name: str) -> Caller:
     return Caller(name, await _signed_in(f"{name}@example.com"))
 
 
+async def _passkey(account_id: UUID) -> None:
+    """A passkey that has been used, and was copied later."""
+    await db.execute(
+        "INSERT INTO passkey (id, account_id, credential_id, public_key, sign_count, name, is_synced,"
+        " last_used_at, cloned_at) VALUES ($1, $2, 'id', 'key', 1, 'phone', true, clock_timestamp(),"
+        " clock_timestamp())",
+        ids.uuid7(),
+        account_id,
+    )
+
+
 async def _buyer() -> Caller:
     """Somebody who has proved to read the address that the orders were placed with."""
     email = "buyer@example.com"
@@ -138,7 +150,9 @@ async def _buyer() -> Caller:
     await db.execute(
         "UPDATE account SET email_verified_at = clock_timestamp() WHERE id = $1", account_id
     )
-    return Caller("buyer_account", await _signed_in(email))
+    signed_in = Caller("buyer_account", await _signed_in(email))
+    await _passkey(account_id)
+    return signed_in
 
 
 async def _operator(role: OperatorRole) -> Caller:
@@ -162,6 +176,7 @@ async def _delivered(platform: Platform, of: make.Shop, words: int, **more: Any)
 @asynccontextmanager
 async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
     """Needs the fixture `db`."""
+    monkeypatch.setattr(rules, "CODE_TRIES_MAX", 1_000)  # everybody asks from one address
     async with running(folder, monkeypatch) as platform:
         # Guests share an address here, and everything is asked within a second: none may run dry.
         platform.door.buckets = LocalBuckets(GENEROUS)
