@@ -5,7 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("fulfil", "ledger_set", "purchase", "reads", "live", "imports", "start", "growth", "sandbox")
+ALL = (
+    "fulfil",
+    "ledger_set",
+    "purchase",
+    "reads",
+    "live",
+    "imports",
+    "start",
+    "growth",
+    "sandbox",
+    "webhooks",
+)
 
 
 def main(names: list[str]) -> int:
