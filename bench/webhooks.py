@@ -1,6 +1,6 @@
 """The webhook worker against a local receiver: deliveries per second, what one costs, and whether memory stays flat.
 
-python -m bench.webhooks [--deliveries 12000]
+python -m bench.webhooks [--deliveries 20000]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from domain.core.settings import settings
 from domain.webhooks import Terms
 from plugins import installed
 from server.graphql import shaping
-from workers.main import _calm_collector
+from workers.main import calm_collector
 from workers.webhooks import Dispatcher
 
 ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -67,7 +67,7 @@ async def receive() -> None:
 
 
 async def prepare(dsn: str, port: int, count: int, *, merchants: int, hanging: int = 0) -> int:
-    """`count` orders of `merchants` merchants with an endpoint each, their events owed; the deliveries that can succeed."""
+    """`count` orders of `merchants` merchants with an endpoint each, their events owed; how many can arrive."""
     await db.open(dsn, minsize=1, maxsize=2)
     shaping.install()
     try:
@@ -83,8 +83,8 @@ async def prepare(dsn: str, port: int, count: int, *, merchants: int, hanging: i
                     sees_split=True,
                     actor=Actor("system", "bench"),
                 )
-        for _ in range(0, count, 4_000):
-            await backlog.pile_up(min(4_000, count), stands, tag=backlog.tag(), paid=False)
+        for first in range(0, count, 4_000):
+            await backlog.pile_up(min(4_000, count - first), stands, tag=backlog.tag(), paid=False)
         while await webhooks.collect():
             pass
         return int(
@@ -108,7 +108,7 @@ async def work(dsn: str, count: int) -> dict[str, float]:
     installed.load(settings())
     shaping.install()
     await db.open(dsn, minsize=1, maxsize=4)
-    _calm_collector()
+    calm_collector()
     dispatcher = Dispatcher()
     used, began = cpu_s(os.getpid()), time.perf_counter()
     sending = asyncio.create_task(dispatcher.loop.keep_running())
@@ -192,7 +192,7 @@ async def _main(options: argparse.Namespace) -> None:
 def main() -> None:
     """Measure and write `bench/results/webhooks.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--deliveries", type=int, default=12_000)
+    parser.add_argument("--deliveries", type=int, default=20_000)
     parser.add_argument("--receive", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
