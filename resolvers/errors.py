@@ -37,3 +37,10 @@ class Throttled(DomainError):
 
     code = "THROTTLED"
     retryable = True
+
+
+class TooManyStreams(DomainError):
+    """The caller has as many live streams open as one caller may: end one first; `max` is the bound."""
+
+    code = "TOO_MANY_STREAMS"
+    retryable = True

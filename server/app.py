@@ -22,8 +22,17 @@ from domain.core import bell, db, live, once
 from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
 from server import account, callbacks, graphiql, health, mailbox, pages, uploads
+from server.edge import Edge, hosts
 from server.graphql import shaping
-from server.graphql.limits import GENEROUS, STRICT, LocalBuckets, Size
+from server.graphql.limits import (
+    GENEROUS,
+    STREAMS_GENEROUS,
+    STREAMS_MAX,
+    STRICT,
+    LocalBuckets,
+    Size,
+)
+from server.graphql.shared import SharedBuckets
 from server.graphql.view import GraphQL
 
 _log = structlog.get_logger(__name__)
@@ -44,22 +53,31 @@ class App:
             await self.rest(scope, receive, send)
 
 
-def create_app(schema: strawberry.Schema | None = None) -> App:
+def create_app(schema: strawberry.Schema | None = None) -> Edge:
     """The application of this process; `schema` replaces the contract in tests."""
     found = settings()
     if schema is None:
         from schema.root import schema as contract
 
         schema = contract
+    size = bucket(found)
+    buckets = LocalBuckets(size) if found.redis_url is None else SharedBuckets(size)
     graphql = GraphQL(
         schema,
         is_open=found.in_development,
         origins=origins(found),
-        buckets=LocalBuckets(bucket(found)),
+        buckets=buckets,
+        streams_max=streams(found),
         registered=pages.site().shelf(),
     )
     rest = Starlette(routes=_routes(found), lifespan=_lifespan)
-    return App(graphql, rest)
+    rest.state.buckets = buckets
+    return Edge(
+        App(graphql, rest),
+        hosts=hosts(found),
+        origins=found.allowed_origins,
+        is_open=found.in_development,
+    )
 
 
 def bucket(found: Settings) -> Size:
@@ -68,10 +86,15 @@ def bucket(found: Settings) -> Size:
     return Size(found.cost_capacity or usual.capacity, found.cost_refill or usual.refill)
 
 
+def streams(found: Settings) -> int:
+    """How many live streams one caller may have open on one process."""
+    return found.streams_max or (STREAMS_GENEROUS if found.in_development else STREAMS_MAX)
+
+
 def origins(found: Settings) -> list[str]:
-    """The pages that may open a WebSocket: our own."""
+    """The pages that may open a WebSocket: our own, and those that are listed."""
     parts = urlsplit(found.public_url)
-    return [f"{parts.scheme}://{parts.netloc}"]
+    return [f"{parts.scheme}://{parts.netloc}", *found.allowed_origins]
 
 
 def _routes(found: Settings) -> Sequence[BaseRoute]:
@@ -113,6 +136,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         live.forget()
         await once.flush()
+        if isinstance(app.state.buckets, SharedBuckets):
+            await app.state.buckets.close()
         await installed.close()
         await bell.close()
         await db.close()

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from domain.core.settings import settings
 from server import child, listen, running
+from server.edge import HSTS
 from server.sockets import Http, Socket
 
 KEEP_ALIVE_S = 75  # longer than the balancers in front (60 s), so that they close first
@@ -56,6 +57,7 @@ def serve(application: ASGIApp, *, host: str, port: int, fd: int | None, shared:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SUPERVISED_STOP_S if child.is_supervised() else STOP_S,
         server_header=False,
+        headers=[] if settings().in_development else [HSTS],
         access_log=False,
         log_config=None,
     )

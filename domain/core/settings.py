@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -91,6 +92,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535)
     public_url: str = ""
     trusted_proxies: Annotated[list[str], NoDecode] = []
+    # Names besides that of the public URL under which this platform is reached, and foreign pages that may call it.
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(spelling.hosts)] = []
+    allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(spelling.origins)] = []
     api_processes: int = Field(default_factory=_api_processes, ge=1, le=64)
     workers_separate: bool = False
 
@@ -130,6 +134,9 @@ class Settings(BaseSettings):
     # production, a thousand times as much in development, where one address plays all the buyers.
     cost_capacity: int | None = Field(default=None, gt=0)
     cost_refill: int | None = Field(default=None, gt=0)
+
+    # Live streams one account or address may have open on one API process; 500 in production, 50,000 in development.
+    streams_max: int | None = Field(default=None, gt=0)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"

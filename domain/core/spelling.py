@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal, InvalidOperation
 from email.utils import parseaddr
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 MAKE_ONE = 'python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
 SUPPLIER_SECRET_MIN = 24
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?", re.ASCII)
 _PLAINLY = {
     "int_parsing": "must be a whole number",
     "float_parsing": "must be a number",
@@ -44,6 +46,29 @@ def suppliers(text: str) -> dict[str, Any]:
             f" with secrets of at least {SUPPLIER_SECRET_MIN} bytes; make one with: {MAKE_ONE}"
         )
     return found
+
+
+def hosts(text: str) -> list[str]:
+    """Host names, comma separated, without scheme and port. Errors: ValueError."""
+    found = _listed(text)
+    for name in found:
+        if _HOST.fullmatch(name) is None:
+            raise ValueError("must be names like shop.example,api.internal: no scheme, port or *")
+    return [name.lower() for name in found]
+
+
+def origins(text: str) -> list[str]:
+    """Origins of pages, comma separated, as browsers spell them. Errors: ValueError."""
+    found = _listed(text)
+    for origin in found:
+        parts = urlsplit(origin)
+        if not is_web(origin) or origin != f"{parts.scheme}://{parts.netloc}".lower():
+            raise ValueError("must be origins like https://shop.example: no path, no *")
+    return found
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def is_web(url: str) -> bool:

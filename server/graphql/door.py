@@ -30,10 +30,13 @@ from server.graphql.limits import (
     GENEROUS,
     MUTATION_TIMEOUT_S,
     QUERY_TIMEOUT_S,
+    STREAMS_GENEROUS,
+    STREAMS_MAX,
     STRICT,
     Buckets,
     Level,
     LocalBuckets,
+    Streams,
 )
 from server.graphql.persisted import Hashes, Registered, Shelf, digest
 from server.graphql.request import Asked
@@ -97,11 +100,14 @@ class Door:
         registered: Registered | None = None,
         documents_only: Callable[[Context], bool] = lambda _: False,
         origins: Iterable[str] = (),
+        streams_max: int | None = None,
     ) -> None:
         self.schema: GraphQLSchema = schema._schema
         self.is_open = is_open
         self.authenticate = authenticate
         self.buckets: Buckets = buckets or LocalBuckets(GENEROUS if is_open else STRICT)
+        usual = STREAMS_GENEROUS if is_open else STREAMS_MAX
+        self.streams = Streams(streams_max or usual)
         self.registered: Registered = registered or Shelf()
         self.documents_only = documents_only
         self.origins = frozenset(origins)

@@ -7,18 +7,19 @@ Malformed bodies are 400, large ones 413, other types 415, other methods 405 for
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from domain.core.errors import DomainError, Unavailable
 from domain.core.settings import settings
 from domain.identity import Unauthenticated
 from resolvers.context import DEVICE_COOKIE, SESSION_COOKIE, Context
-from server.graphql import masking, request
+from server.graphql import limits, masking, request
 from server.graphql.decode import Malformed, decode
 from server.graphql.door import Answer, Door, NotOverGet, refused
 from server.graphql.limits import BODY_MAX_BYTES
@@ -40,6 +41,8 @@ _COMMON = [
     (b"cache-control", b"no-store"),
     (b"vary", b"accept, accept-language"),
     (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 ]
 
 
@@ -211,7 +214,7 @@ async def read_post(receive: Receive, headers: Headers) -> Asked:
 
 
 async def read_body(receive: Receive, headers: Headers) -> bytes:
-    """The whole body, read up to the bound. Errors: Stop (413), Gone."""
+    """The whole body, read up to the bound. Errors: Stop (408, 413), Gone."""
     length = headers.get(b"content-length", b"")
     if length.isdigit() and int(length[:12]) > BODY_MAX_BYTES:
         raise Stop(413, f"A body has at most {BODY_MAX_BYTES} bytes.")
@@ -221,6 +224,14 @@ async def read_body(receive: Receive, headers: Headers) -> bytes:
         if len(body) > BODY_MAX_BYTES:
             raise Stop(413, f"A body has at most {BODY_MAX_BYTES} bytes.")
         return body
+    try:
+        async with asyncio.timeout(limits.BODY_TIMEOUT_S):
+            return await _read_on(receive, message)
+    except TimeoutError:
+        raise Stop(408, f"A body is sent within {limits.BODY_TIMEOUT_S:.0f} s.") from None
+
+
+async def _read_on(receive: Receive, message: Message) -> bytes:
     parts, size = [], 0
     while True:
         if message["type"] == "http.disconnect":
@@ -262,8 +273,8 @@ async def send_stop(send: Send, stop: Stop, context: Context, kind: bytes) -> No
         },
     }
     extra = [(b"allow", stop.allow.encode())] if stop.allow else []
-    if stop.status == 413:
-        # The rest of a body that is too large is not read: the connection cannot be used again.
+    if stop.status in (408, 413):
+        # The rest of a body that is too large or too late is not read: the connection cannot be used again.
         extra.append((b"connection", b"close"))
     await send_body(send, stop.status, orjson.dumps({"errors": [error]}), context, kind, extra)
 

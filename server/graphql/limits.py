@@ -19,9 +19,20 @@ COST_MAX = 1_000
 QUERY_TIMEOUT_S = 5.0
 MUTATION_TIMEOUT_S = 30.0
 
+HEADERS_MAX = 100
+HEAD_MAX_BYTES = 32_768
+HEAD_TIMEOUT_S = 20.0
+BODY_TIMEOUT_S = 30.0
+# What a client must at least send or take in `SLOW_CLIENT_S` while its turn lasts: 500 bytes a second.
+PACE_BYTES = 10_000
+
 SOCKET_MESSAGE_MAX_BYTES = 65_536
 SOCKET_INIT_TIMEOUT_S = 10.0
 SOCKET_OPERATIONS_MAX = 100
+SOCKET_IDLE_S = 300.0
+# Live streams of one account or address in one process, over all its sockets; the second is for development.
+STREAMS_MAX = 500
+STREAMS_GENEROUS = 50_000
 SLOW_CLIENT_S = 20.0
 HEARTBEAT_S = 12.0
 
@@ -63,6 +74,33 @@ class Level:
             "currentlyAvailable": max(0, int(self.available)),
             "restoreRate": int(self.size.refill),
         }
+
+
+class Streams:
+    """How many live streams each caller has open in this process, at most `per_caller`."""
+
+    def __init__(self, per_caller: int) -> None:
+        self.per_caller = per_caller
+        self._open: dict[str, int] = {}
+
+    def enter(self, caller: str) -> bool:
+        """Count one more, unless there are as many as allowed."""
+        found = self._open.get(caller, 0)
+        if found >= self.per_caller:
+            return False
+        self._open[caller] = found + 1
+        return True
+
+    def leave(self, caller: str) -> None:
+        """One has ended; a caller without any is forgotten."""
+        left = self._open.pop(caller) - 1
+        assert left >= 0, caller
+        if left:
+            self._open[caller] = left
+
+    def count(self, caller: str) -> int:
+        """How many are open."""
+        return self._open.get(caller, 0)
 
 
 class Buckets(Protocol):

@@ -13,6 +13,7 @@ from graphql.pyutils import Path
 from domain.core import trace
 from domain.core.errors import DomainError
 from resolvers.context import Context
+from resolvers.errors import TooManyStreams
 from schema.field import check
 from server.graphql import masking
 from server.graphql.documents import Refused
@@ -43,7 +44,7 @@ class Frame:
 class Stream:
     """An open subscription. Iterate it for frames; `close` in any case, so that the source lets go of what it holds."""
 
-    __slots__ = ("context", "door", "ready", "source")
+    __slots__ = ("caller", "context", "door", "ready", "source")
 
     def __init__(
         self, door: Door, ready: Ready, context: Context, source: AsyncIterator[Any]
@@ -52,6 +53,7 @@ class Stream:
         self.ready = ready
         self.context = context
         self.source = source
+        self.caller: str | None = context.bucket
 
     def __aiter__(self) -> Stream:
         return self
@@ -100,7 +102,10 @@ class Stream:
         return self.door.dump(response, context)
 
     async def close(self) -> None:
-        """End the source; its `finally` runs before this returns."""
+        """End the source; its `finally` runs before this returns. A second time nothing happens."""
+        if self.caller is not None:
+            self.door.streams.leave(self.caller)
+            self.caller = None
         close = getattr(self.source, "aclose", None)
         if close is not None:
             await close()
@@ -118,11 +123,22 @@ async def watch(door: Door, asked: Asked, context: Context) -> Stream | Answer:
         return await door.run(ready, context)
     try:
         await door.charge(ready, context)
-        return Stream(door, ready, context, await _source(door, ready, context))
+    except DomainError as error:
+        return door.refuse(error, context)
+    caller = context.bucket
+    if not door.streams.enter(caller):
+        return door.refuse(TooManyStreams(max=door.streams.per_caller), context)
+    opened: Stream | None = None
+    try:
+        opened = Stream(door, ready, context, await _source(door, ready, context))
+        return opened
     except DomainError as error:
         return door.refuse(error, context)
     except GraphQLError as error:
         return refused(masking.during([error], context))
+    finally:
+        if opened is None:
+            door.streams.leave(caller)
 
 
 async def _source(door: Door, ready: Ready, context: Context) -> AsyncIterator[Any]:

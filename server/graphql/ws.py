@@ -1,7 +1,7 @@
 """GraphQL over WebSocket: the `graphql-transport-ws` protocol in plain ASGI, one task per operation and none beside.
 
 Close codes (PITFALLS W04): 4400 bad message, 4401 not initialised or token over, 4403 refused, 4406 other
-subprotocol, 4408 no init in time or too slow a reader, 4409 id in use, 4429 second init. Source: PROTOCOL.md of
+subprotocol, 4408 no init in time, idle or too slow a reader, 4409 id in use, 4429 second init. Source: PROTOCOL.md of
 graphql-ws.
 """
 
@@ -60,6 +60,8 @@ class WebSockets:
         if not self._may_connect(headers):
             await send({"type": "websocket.close", "code": 4403})  # before accept: HTTP 403
             return
+        context = context_of(scope, headers)
+        bind_contextvars(request_id=context.request_id)
         offered = scope.get("subprotocols") or []
         if PROTOCOL not in offered:
             # A client told of no subprotocol would hide the reason, so it gets its own one back.
@@ -68,7 +70,6 @@ class WebSockets:
                 {"type": "websocket.close", "code": 4406, "reason": "Subprotocol not acceptable"}
             )
             return
-        context = context_of(scope, headers)
         cookie = request.cookie_token(headers)
         extensions = scope.get("extensions") or {}
         cut, tell = extensions.get(CUT), extensions.get(TELL)
@@ -126,7 +127,8 @@ class Socket:
 
     async def run(self) -> None:
         """Accept, read until the end, then end every operation and wait for it."""
-        await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+        told = [(b"x-request-id", self.context.request_id.encode())]
+        await self.send({"type": "websocket.accept", "subprotocol": PROTOCOL, "headers": told})
         loop = asyncio.get_running_loop()
         self.timer = loop.call_later(limits.SOCKET_INIT_TIMEOUT_S, self._init_is_late)
         try:
@@ -142,7 +144,8 @@ class Socket:
         finally:
             self.is_closed = True
             self.held.close()
-            self.timer.cancel()
+            if self.timer is not None:
+                self.timer.cancel()
             running = list(self.tasks.values())
             for task in running:
                 task.cancel()
@@ -157,6 +160,17 @@ class Socket:
     def _session_is_over(self) -> None:
         """The session ended elsewhere; a socket that carries nothing would not notice (CASES H14)."""
         self.tasks[""] = asyncio.ensure_future(self._close(4401, "Unauthorized"))
+
+    def _rest(self) -> None:
+        """Nothing is asked of this socket now: it may wait for a while, not for ever."""
+        if self.timer is not None:
+            self.timer.cancel()
+        loop = asyncio.get_running_loop()
+        self.timer = loop.call_later(limits.SOCKET_IDLE_S, self._is_idle)
+
+    def _is_idle(self) -> None:
+        if not self.tasks and not self.is_closed:
+            self.tasks[""] = asyncio.ensure_future(self._close(4408, "Idle"))
 
     async def _read(self, message: Any) -> None:
         text = message.get("text")
@@ -207,6 +221,7 @@ class Socket:
         viewer = self.context.viewer
         if viewer is not None:
             self.held.enter_context(identity.connections().hold(viewer, self._session_is_over))
+        self._rest()
         await self._write(b'{"type":"connection_ack"}')
 
     async def _subscribe(self, given: dict[str, Any]) -> None:
@@ -227,12 +242,17 @@ class Socket:
             refusal = masking.refusal(Throttled(retry_after=1), self.context)
             await self._error(operation_id, [refusal])
             return
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None  # a subscriber of days holds no handle
         self.tasks[operation_id] = asyncio.ensure_future(self._operate(operation_id, asked))
 
     async def _complete(self, given: dict[str, Any]) -> None:
         task = self.tasks.pop(str(given.get("id")), None)
         if task is not None:
             task.cancel()
+            if not self.tasks:
+                self._rest()
 
     async def _operate(self, operation_id: str, asked: request.Asked) -> None:
         """One operation to its end; its id is free before the last message is sent."""
@@ -279,6 +299,8 @@ class Socket:
     def _forget(self, operation_id: str, task: asyncio.Task[None]) -> None:
         if self.tasks.get(operation_id) is task:
             del self.tasks[operation_id]
+            if not self.tasks and not self.is_closed:
+                self._rest()
 
     async def _error(self, operation_id: str, errors: list[dict[str, Any]]) -> None:
         message = {"id": operation_id, "type": "error", "payload": errors}

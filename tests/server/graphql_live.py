@@ -21,6 +21,8 @@ MEMBER = "kami_s_member"
 SOON_OVER = "kami_s_soon_over"  # good for the first three times it is looked at
 
 SLOW_S, CUT_AFTER_S = 1.0, 2.0
+HEAD_S, BODY_S = 1.0, 3.0
+IDLE_S, STREAMS_MAX = 2.0, 150
 
 _member = Viewer(
     account_id=UUID(int=1),
@@ -51,6 +53,7 @@ class Application:
             is_open=is_open,
             authenticate=authenticate,
             origins=["https://shop.example"],
+            streams_max=STREAMS_MAX,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +70,10 @@ def main() -> None:
     """Serve until a signal; what takes a while takes less of it here."""
     limits.SOCKET_INIT_TIMEOUT_S = 0.5
     limits.SLOW_CLIENT_S = SLOW_S
+    limits.HEAD_TIMEOUT_S = HEAD_S
+    limits.BODY_TIMEOUT_S = BODY_S
     limits.HEARTBEAT_S = 0.3
+    limits.SOCKET_IDLE_S = IDLE_S
     sockets.CUT_AFTER_S = CUT_AFTER_S
     uvicorn.run(
         Application(is_open="production" not in sys.argv[2:]),
