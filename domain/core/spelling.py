@@ -48,7 +48,7 @@ def suppliers(text: str) -> dict[str, Any]:
     return found
 
 
-def hosts(text: str) -> list[str]:
+def hosts(text: str | list[str]) -> list[str]:
     """Host names, comma separated, without scheme and port. Errors: ValueError."""
     found = _listed(text)
     for name in found:
@@ -57,7 +57,7 @@ def hosts(text: str) -> list[str]:
     return [name.lower() for name in found]
 
 
-def origins(text: str) -> list[str]:
+def origins(text: str | list[str]) -> list[str]:
     """Origins of pages, comma separated, as browsers spell them. Errors: ValueError."""
     found = _listed(text)
     for origin in found:
@@ -67,8 +67,9 @@ def origins(text: str) -> list[str]:
     return found
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _listed(given: str | list[str]) -> list[str]:
+    parts = given.split(",") if isinstance(given, str) else given
+    return [part.strip() for part in parts if part.strip()]
 
 
 def is_web(url: str) -> bool:
