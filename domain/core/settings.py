@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import os
 import secrets
 from decimal import Decimal
@@ -91,7 +90,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     public_url: str = ""
-    trusted_proxies: Annotated[list[str], NoDecode] = []
+    trusted_proxies: Annotated[list[str], NoDecode, BeforeValidator(spelling.proxies)] = []
     # Names besides that of the public URL under which this platform is reached, and foreign pages that may call it.
     allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(spelling.hosts)] = []
     allowed_origins: Annotated[list[str], NoDecode, BeforeValidator(spelling.origins)] = []
@@ -178,19 +177,6 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return None if path is None else Path(os.path.abspath(path.expanduser()))
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _proxies(cls, given: Any) -> list[str]:
-        texts = given.split(",") if isinstance(given, str) else list(given)
-        found = [text.strip() for text in texts if text.strip()]
-        for text in found:
-            if text == "*":
-                raise ValueError(
-                    "'*' trusts an address that anyone can forge; list the proxies' addresses"
-                )
-            ipaddress.ip_network(text, strict=False)
-        return found
 
     @field_validator("fx_manual_rates", mode="before")
     @classmethod

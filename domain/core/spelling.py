@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from decimal import Decimal, InvalidOperation
@@ -45,6 +46,18 @@ def suppliers(text: str) -> dict[str, Any]:
             'must look like {"acme": {"url": "https://cards.acme.example", "secret": "…"}}'
             f" with secrets of at least {SUPPLIER_SECRET_MIN} bytes; make one with: {MAKE_ONE}"
         )
+    return found
+
+
+def proxies(text: str | list[str]) -> list[str]:
+    """Addresses and networks, comma separated. Errors: ValueError."""
+    found = _listed(text)
+    for one in found:
+        if one == "*":
+            raise ValueError(
+                "'*' trusts an address that anyone can forge; list the proxies' addresses"
+            )
+        ipaddress.ip_network(one, strict=False)
     return found
 
 
