@@ -1,6 +1,7 @@
 """The whole contract: every noun adds its Query, Mutation and Subscription parts here."""
 
 from schema.approvals import ApprovalMutation, ApprovalQuery
+from schema.audit import AuditQuery
 from schema.build import build
 from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
@@ -22,6 +23,7 @@ from schema.webhooks import WebhookMutation, WebhookQuery
 
 QUERIES: list[type] = [
     ApprovalQuery,
+    AuditQuery,
     CatalogueQuery,
     CouponQuery,
     ClaimQuery,

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from server.audit_cli import audit
+
 if TYPE_CHECKING:
     from domain.core.settings import Settings
 
@@ -29,6 +31,7 @@ app = typer.Typer(
 )
 demo = typer.Typer(help="Try the running platform.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
+app.add_typer(audit, name="audit")
 
 
 class Queue(StrEnum):
@@ -97,7 +100,7 @@ def serve(
 ) -> None:
     """Run one API process: GraphQL, callbacks, pages, /healthz, /readyz, /metrics."""
     _configure(port=port, host=host)
-    settings = _attached()
+    settings = attached()
     _start_process("api")
     from server.app import create_app
     from server.serve import serve as run
@@ -127,7 +130,7 @@ def worker(
     ] = None,
 ) -> None:
     """Run one worker process for one queue or for all of them."""
-    settings = _attached()
+    settings = attached()
     _start_process("worker")
     from server import child, running, telemetry
     from server.graphql import shaping
@@ -154,7 +157,7 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the database up to date. Safe to run from several places at once."""
-    settings = _attached()
+    settings = attached()
     _start_process("migrate")
     from domain.core import migrate as migrations
 
@@ -189,7 +192,7 @@ def migrate(
 @app.command()
 def seed() -> None:
     """Make the demo shop: products, prices, card keys, logins. What exists is left alone."""
-    settings = _attached()
+    settings = attached()
     _start_process("seed")
     if not settings.in_development:
         _refuse("The demo shop is not made in production: its logins are known.", code=1)
@@ -301,7 +304,7 @@ def _adopt() -> dict[str, str] | None:
     return adopted if facts is not None else None
 
 
-def _attached() -> Settings:
+def attached() -> Settings:
     """Settings of a process that needs the database and the queue server."""
     _adopt()
     settings = _settings()

@@ -13,7 +13,18 @@ from domain.core import bell, db
 from domain.core.heartbeat import QUEUES
 from domain.core.settings import WORKER_CONNECTIONS, settings
 from plugins import installed
-from workers import books, cron, delivery, notifications, queue, registry, sagas, sale, webhooks
+from workers import (
+    audit,
+    books,
+    cron,
+    delivery,
+    notifications,
+    queue,
+    registry,
+    sagas,
+    sale,
+    webhooks,
+)
 from workers.loops import keep_running
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +38,7 @@ def load() -> None:
     sale.load()
     delivery.load()
     books.load()
+    audit.load()
     notifications.load()
     webhooks.load()
     sagas.load()

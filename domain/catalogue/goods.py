@@ -24,8 +24,9 @@ REVEAL_MAX = 100
 # their ids, so that two sets which share orders never wait for each other.
 _REVEAL = """
 WITH asked AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[])
-    AS a(order_id, merchant_id, session, actor_kind, actor_id, request_id)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+        $8::text[])
+    AS a(order_id, merchant_id, session, actor_kind, actor_id, request_id, address)
 ), new_keys AS MATERIALIZED (
     SELECT c.merchant_id, c.id FROM asked a
     JOIN card_key c ON c.order_id = a.order_id AND c.merchant_id = a.merchant_id
@@ -62,8 +63,8 @@ WITH asked AS MATERIALIZED (
     ON CONFLICT DO NOTHING RETURNING order_id
 ), audited AS (
     INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json,
-    request_id) SELECT merchant_id, actor_kind, actor_id, 'goods.reveal', order_id,
-        jsonb_build_object('goods', t.goods, 'first', coalesce(f.goods, 0)), request_id
+    request_id, address) SELECT merchant_id, actor_kind, actor_id, 'goods.reveal', order_id,
+        jsonb_build_object('goods', t.goods, 'first', coalesce(f.goods, 0)), request_id, address
     FROM asked
     JOIN (SELECT order_id, count(*) AS goods FROM theirs GROUP BY 1) t USING (order_id)
     LEFT JOIN (SELECT order_id, count(*) AS goods FROM first GROUP BY 1) f USING (order_id)
@@ -137,6 +138,7 @@ async def _commit(batch: list[Reveal]) -> dict[UUID, list[Any]]:
         [one.actor.id for one in batch],
         [one.actor.request_id for one in batch],
         clock.now(),
+        [one.actor.address for one in batch],
     )
     found: dict[UUID, list[Any]] = defaultdict(list)
     for row in rows:

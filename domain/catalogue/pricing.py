@@ -215,6 +215,7 @@ async def _audit(
             "subject_id",
             "facts_json",
             "request_id",
+            "address",
         ),
         [
             (
@@ -225,6 +226,7 @@ async def _audit(
                 variant_id,
                 {"before": old, "after": spoken(lists[variant_id])},
                 actor.request_id,
+                actor.address,
             )
             for variant_id, old in before
         ],

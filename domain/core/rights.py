@@ -31,6 +31,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     # What happened.
     "event_log": _ADD,
     "audit_log": _ADD,
+    "audit_seal": _ADD,
     "event_reader": _MOVE,
     # Work owed.
     "promise": _ALL,

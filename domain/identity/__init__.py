@@ -36,7 +36,7 @@ from domain.identity.members import (
 )
 from domain.identity.models import Account, AccountKind, Membership
 from domain.identity.presence import connections
-from domain.identity.queries import account_by_email, forget_viewers, proof, viewer
+from domain.identity.queries import account_by_email, forget_viewers, people, proof, viewer
 from domain.identity.rules import (
     Acr,
     AlreadyMember,
@@ -117,6 +117,7 @@ __all__ = [
     "needs_password",
     "normalise_email",
     "passkeys",
+    "people",
     "proof",
     "prune",
     "register",

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import i18n
-from domain.core import db, ids, letters
+from domain.core import audit, db, ids, letters
 from domain.core.once import Once
 from domain.identity import passwords, rules, sessions, tries
 from domain.identity.rules import CredentialsInvalid, From, LinkInvalid, SignIn, TooManyTries
@@ -222,12 +222,13 @@ async def _audit(
     request_id: str | None = None,
 ) -> None:
     await db.execute(
-        "INSERT INTO audit_log (actor_kind, actor_id, action, subject_id, facts_json, request_id)"
-        " VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO audit_log (actor_kind, actor_id, action, subject_id, facts_json, request_id, address)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
         "account" if actor_id else "link",
         str(actor_id or subject_id),
         action,
         subject_id,
         facts,
         request_id,
+        audit.address(),
     )

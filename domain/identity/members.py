@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import i18n
-from domain.core import db, ids, letters
+from domain.core import audit, db, ids, letters
 from domain.core.errors import NotFound
 from domain.core.once import Once
 from domain.identity import links, passwords, rules, sessions, tries
@@ -311,12 +311,13 @@ async def _audit(
     merchant_id: UUID, by: Actor, action: str, subject_id: UUID, facts: Mapping[str, Any]
 ) -> None:
     await db.execute(
-        "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json, request_id)"
-        " VALUES ($1, 'account', $2, $3, $4, $5, $6)",
+        "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json, request_id,"
+        " address) VALUES ($1, 'account', $2, $3, $4, $5, $6, $7)",
         merchant_id,
         str(by.account_id),
         action,
         subject_id,
         dict(facts),
         by.request_id,
+        audit.address(),
     )

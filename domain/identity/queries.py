@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from domain.core import clock, db
@@ -104,6 +105,14 @@ async def proof(session_id: UUID) -> Proof:
         session_id,
     )
     return Proof() if row is None else Proof(Acr(row["acr"]), row["auth_at"], row["has_factor"])
+
+
+async def people(account_ids: Iterable[UUID]) -> dict[UUID, tuple[str, bool]]:
+    """Account → its address, and whether it is an operator's."""
+    rows = await db.fetch(
+        "SELECT id, email, kind FROM account WHERE id = ANY($1)", list(account_ids)
+    )
+    return {row["id"]: (row["email"], row["kind"] == "operator") for row in rows}
 
 
 async def account_by_email(email: str) -> Account | None:

@@ -10,7 +10,7 @@ import structlog
 
 import i18n
 from domain import catalogue
-from domain.core import db, events, failpoint, ids, letters, vault
+from domain.core import audit, db, events, failpoint, ids, letters, vault
 from domain.core.errors import DomainError
 from domain.core.events import Event
 from domain.core.settings import settings
@@ -324,14 +324,15 @@ async def resend(
             return 0
         await db.execute(
             "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id,"
-            " facts_json, request_id)"
-            " VALUES ($1, $2, $3, 'mail.resend', $4, $5, $6)",
+            " facts_json, request_id, address)"
+            " VALUES ($1, $2, $3, 'mail.resend', $4, $5, $6, $7)",
             rows[0]["merchant_id"],
             actor_kind,
             actor_id,
             order_id,
             {"template": str(template), "rounds": [row["round"] for row in rows]},
             request_id,
+            audit.address(),
         )
         return len(rows)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from domain.core import clock, db
+from domain.core import audit, clock, db
 from domain.core.errors import Conflict, FieldInvalid, NotFound
 from domain.core.ids import uuid7
 from domain.risk import queries
@@ -222,11 +222,12 @@ async def _audit(
     actor: str, action: str, subject_id: UUID, *, merchant_id: UUID | None = None, **facts: Any
 ) -> None:
     await db.execute(
-        "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json)"
-        " VALUES ($1, 'operator', $2, $3, $4, $5)",
+        "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json, address)"
+        " VALUES ($1, 'operator', $2, $3, $4, $5, $6)",
         merchant_id,
         actor,
         action,
         subject_id,
         facts,
+        audit.address(),
     )

@@ -16,7 +16,7 @@ import strawberry
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 from graphql.execution.values import VariableValues, get_directive_values, get_variable_values
 
-from domain.core import trace
+from domain.core import audit, trace
 from domain.core.errors import DomainError, Unavailable
 from domain.identity import Forbidden, Unauthenticated
 from resolvers import context as contexts
@@ -148,6 +148,7 @@ class Door:
 
     async def run(self, ready: Ready, context: Context) -> Answer:
         """Charge and execute a prepared query or mutation."""
+        audit.comes_from(context.address)
         try:
             level = await self.charge(ready, context)
         except Throttled as error:

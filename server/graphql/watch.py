@@ -10,7 +10,7 @@ from graphql import GraphQLError, OperationType, located_error
 from graphql.execution.values import get_argument_values
 from graphql.pyutils import Path
 
-from domain.core import trace
+from domain.core import audit, trace
 from domain.core.errors import DomainError
 from resolvers.context import Context
 from resolvers.errors import TooManyStreams
@@ -89,6 +89,7 @@ class Stream:
     async def _execute(self, payload: Any) -> bytes:
         # Fresh loaders: an event never shows what an earlier one loaded.
         context = self.context.fork()
+        audit.comes_from(context.address)
         executor = DoorExecutor.of(
             self.door.schema, self.ready.operation, self.ready.variables, context, payload
         )

@@ -43,6 +43,7 @@ QUERIES: Mapping[str, Arguments] = {
     "Query.shop": lambda w, c: {"handle": w.shop.handle},
     "Query.viewer": lambda w, c: {},
     "Query.mfa": lambda w, c: {},
+    "Query.auditLog": lambda w, c: {"merchantId": w.merchant, "first": 100},
     "Query.nodes ord imp": lambda w, c: {"ids": [w.order, w.card_import]},
     "Query.node ord": lambda w, c: {"id": w.order},
     "Query.node imp": lambda w, c: {"id": w.card_import},
