@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
+from prometheus_client import Counter
 
 from domain import notifications, webhooks
 from domain.core import bell
@@ -37,6 +38,7 @@ FAILING_MAX = 64
 CLAIM_MAX = 250
 CLOSE_S = 3.0
 
+_tries = Counter("kami_webhook_tries", "Webhooks sent, by the class of the answer.", ("answer",))
 _log = structlog.get_logger(__name__)
 
 
@@ -151,6 +153,7 @@ class Dispatcher:
         ) as error:  # a carrier never raises for the network: this is a bug, and a failed try
             _log.error("webhook.unsent", delivery_id=str(one.id), exc_info=error)
             reply = Reply(None, "unsent")
+        _tries.labels("none" if reply.code is None else f"{reply.code // 100}xx").inc()
         self._done.append(Result(one, reply))
         if reply.code is not None and 200 <= reply.code < 300:
             self._lanes[one.endpoint.id].recent += 1

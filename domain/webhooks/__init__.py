@@ -26,7 +26,6 @@ from domain.webhooks.queries import (
     endpoints,
     event,
     of_merchant,
-    waiting,
 )
 from domain.webhooks.rules import (
     DeliveryState,
@@ -80,6 +79,5 @@ __all__ = [
     "shaper",
     "sweep",
     "test",
-    "waiting",
     "write",
 ]

@@ -102,13 +102,3 @@ async def event(order_id: UUID, sequence: int) -> tuple[Event, str] | None:
         return None
     *facts, state_kind = row
     return Event(*facts), STATE_AFTER.get(state_kind, "")
-
-
-async def waiting() -> int:
-    """How many deliveries are due and not sent yet; a gauge."""
-    return int(
-        await db.value(
-            "SELECT count(*) FROM webhook_delivery d JOIN webhook_endpoint e ON e.id = d.endpoint_id"
-            " WHERE d.state = 'ready' AND d.due_at <= clock_timestamp() AND e.state <> 'disabled'"
-        )
-    )

@@ -142,6 +142,10 @@ _WORK = {
     "L33 an order's events have a gap": """
         SELECT o.number FROM orders o WHERE (o.event_seq, o.event_seq) <> (
             SELECT count(*), coalesce(max(sequence), 0) FROM event_log e WHERE e.order_id = o.id)""",
+    "C19 the state that the events tell is not the order's": """
+        SELECT o.number || ' ' || o.status FROM orders o WHERE o.status IS DISTINCT FROM (
+            SELECT replace(substr(e.kind, 7), 'placed', 'awaiting_payment') FROM event_log e
+            WHERE e.order_id = o.id AND e.kind LIKE 'order.%' ORDER BY e.sequence DESC LIMIT 1)""",
     "L20 promise forgotten": f"""
         SELECT format('%s %s %s', task, state, error) FROM promise
         WHERE state IN ('ready', 'leased') AND due_at < clock_timestamp() - interval '{PROMISE_MAX_S} s'""",
