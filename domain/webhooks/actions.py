@@ -328,7 +328,7 @@ async def again_of_order(
             " SELECT t.id, $2, $3, $4, t.sequence, t.kind, t.at"
             " FROM unnest($1::uuid[], $5::int[], $6::text[], $7::timestamptz[]) AS t(id, sequence, kind, at)"
             " ON CONFLICT DO NOTHING",
-            [ids.uuid7() for _ in rows],
+            sorted(ids.uuid7() for _ in rows),
             endpoint.id,
             endpoint.merchant_id,
             order_id,

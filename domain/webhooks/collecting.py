@@ -77,7 +77,7 @@ async def _owe(pairs: Sequence[tuple[UUID, Event]]) -> None:
         "INSERT INTO webhook_delivery (id, endpoint_id, merchant_id, order_id, sequence, kind, occurred_at)"
         " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[],"
         " $7::timestamptz[]) ON CONFLICT DO NOTHING",
-        [ids.uuid7() for _ in ordered],
+        sorted(ids.uuid7() for _ in ordered),  # within a millisecond too, the list keeps this order
         [endpoint_id for endpoint_id, _ in ordered],
         [event.merchant_id for _, event in ordered],
         [event.order_id for _, event in ordered],
