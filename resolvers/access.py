@@ -39,7 +39,11 @@ def require_merchant(context: Context, merchant_id: UUID, *allowed: Role | Opera
     Errors: Unauthenticated; NotFound for somebody else's merchant; Forbidden for the wrong role in
     one's own.
     """
-    viewer = require_viewer(context)
+    return require_member(require_viewer(context), merchant_id, *allowed)
+
+
+def require_member(viewer: Viewer, merchant_id: UUID, *allowed: Role | OperatorRole) -> Viewer:
+    """The same for somebody known already, outside of GraphQL too. Errors: NotFound, Forbidden."""
     # Roles of both kinds share words ("finance"), so they are told apart by type, never by value.
     roles = [role for role in allowed if isinstance(role, Role)]
     platform = [role for role in allowed if isinstance(role, OperatorRole)]

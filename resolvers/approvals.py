@@ -62,14 +62,14 @@ async def approve(info: Asked, input: ApproveManualPaymentInput) -> Handled:
     viewer = access.require_operator(info.context, OperatorRole.FINANCE)
     order_id = await checkout.approve_manual(
         ids.decode(input.approval_id, "apr"),
-        _hash(input.request_hash),
+        hash_of(input.request_hash),
         approved_by=viewer.account_id,
         once=info.context.once(info),
     )
     return await handled(info, order_id)
 
 
-def _hash(text: str) -> bytes:
+def hash_of(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
@@ -92,6 +92,7 @@ async def waiting(
     rows = await four_eyes.waiting(
         cast("tuple[datetime, UUID] | None", window.key),
         window.limit + 1,
+        kind=checkout.MANUAL_PAYMENT,
         backward=window.is_backward,
     )
     return window.page(rows, key=lambda one: (one.asked_at, one.id))

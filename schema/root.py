@@ -8,6 +8,7 @@ from schema.checkout import CheckoutMutation
 from schema.claims import ClaimMutation, ClaimQuery
 from schema.coupons import CouponMutation, CouponQuery
 from schema.delivery import DeliveryMutation, DeliveryQuery
+from schema.exports import ExportMutation, ExportQuery
 from schema.markets import MarketQuery
 from schema.members import MemberMutation, MemberQuery
 from schema.merchants import MerchantQuery
@@ -28,6 +29,7 @@ QUERIES: list[type] = [
     CouponQuery,
     ClaimQuery,
     DeliveryQuery,
+    ExportQuery,
     NodeQuery,
     MarketQuery,
     MemberQuery,
@@ -46,6 +48,7 @@ MUTATIONS: list[type] = [
     DeliveryMutation,
     CheckoutMutation,
     CouponMutation,
+    ExportMutation,
     MfaMutation,
     OrderMutation,
     MemberMutation,

@@ -21,7 +21,7 @@ from domain import fx, identity
 from domain.core import bell, db, live, once
 from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
-from server import account, callbacks, graphiql, health, mailbox, pages, uploads
+from server import account, callbacks, exports, graphiql, health, mailbox, pages, uploads
 from server.edge import Edge, hosts
 from server.graphql import shaping
 from server.graphql.limits import (
@@ -102,6 +102,7 @@ def _routes(found: Settings) -> Sequence[BaseRoute]:
         *callbacks.routes(),
         *health.routes,
         *uploads.routes(),
+        *exports.routes(),
         *mailbox.routes(found),
         *pages.routes(found),
         *account.routes(),

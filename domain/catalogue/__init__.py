@@ -6,6 +6,14 @@
 
 from domain.catalogue.actions import add_product, add_variant, change_product, change_variant
 from domain.catalogue.coupons import give_back_coupons, keep_coupons, redeem
+from domain.catalogue.exporting import KIND as EXPORT_KIND
+from domain.catalogue.exporting import (
+    Export,
+    approve_export,
+    fetch_export,
+    find_export,
+    propose_export,
+)
 from domain.catalogue.goods import Reveal, goods, reseal, reveal
 from domain.catalogue.holds import extend, fold, release, sweep
 from domain.catalogue.imports import (
@@ -30,7 +38,6 @@ from domain.catalogue.issuing import (
 from domain.catalogue.keys import (
     CodeKnown,
     LowStock,
-    export_keys,
     lock_keys,
     low_stock,
     put,
@@ -138,6 +145,7 @@ from domain.catalogue.uploads import receive as receive_upload
 from domain.core.audit import Actor
 
 __all__ = [
+    "EXPORT_KIND",
     "UPLOAD_MAX",
     "Actor",
     "Ask",
@@ -149,6 +157,7 @@ __all__ = [
     "CouponKind",
     "CouponTerms",
     "Delivery",
+    "Export",
     "FileUnreadable",
     "Format",
     "Good",
@@ -199,6 +208,7 @@ __all__ = [
     "add_product",
     "add_variant",
     "allocate",
+    "approve_export",
     "ask_supplier",
     "available",
     "cart",
@@ -214,8 +224,9 @@ __all__ = [
     "coupons_of",
     "decide_report",
     "end_coupon",
-    "export_keys",
     "extend",
+    "fetch_export",
+    "find_export",
     "find_lot",
     "find_report",
     "find_supply",
@@ -241,6 +252,7 @@ __all__ = [
     "price",
     "products",
     "products_by_id",
+    "propose_export",
     "prune",
     "put",
     "receive_upload",

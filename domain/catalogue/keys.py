@@ -15,6 +15,8 @@ from domain.catalogue.rules import Delivery, OutOfStock
 from domain.core import audit, clock, db, ids, vault, versions
 from domain.core.audit import Actor
 from domain.core.errors import DomainError, FieldInvalid, InputInvalid, NotFound
+from domain.core.four_eyes import ApprovalClosed
+from domain.core.once import Once
 
 EXPORT_MAX = 10_000
 CONTENT_MAX = 4_000
@@ -69,15 +71,19 @@ async def _move(
     return len(rows)
 
 
-async def export_keys(merchant_id: UUID, variant_id: UUID, count: int, actor: Actor) -> str:
+async def export_keys(
+    merchant_id: UUID, variant_id: UUID, count: int, actor: Actor, *, once: Once | None = None
+) -> str:
     """The plaintext of up to `count` available keys as CSV; they are locked, for they have left
-    the house.
+    the house. Errors: ApprovalClosed when it was done before under `once`.
 
     The audit row is committed before anything is decrypted. Cells that a spreadsheet would run
     are quoted.
     """
     assert not db.in_transaction(), "the audit row commits before the plaintext leaves"
     async with db.transaction():
+        if once is not None and await once.claim({}) is not None:
+            raise ApprovalClosed()
         rows: list[Any] = await db.fetch(
             "WITH picked AS MATERIALIZED (SELECT id FROM card_key WHERE merchant_id = $1"
             " AND variant_id = $2 AND open LIMIT $3 FOR UPDATE SKIP LOCKED)"

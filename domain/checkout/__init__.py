@@ -5,6 +5,7 @@ from domain.checkout.charging import QuoteExpired
 from domain.checkout.claims import decide_report, report_good
 from domain.checkout.closing import cancel, expire_due
 from domain.checkout.fulfil import SET_MAX, fulfil
+from domain.checkout.manual import KIND as MANUAL_PAYMENT
 from domain.checkout.manual import approve_manual, propose_manual
 from domain.checkout.paying import (
     Paying,
@@ -28,6 +29,7 @@ from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
 from domain.checkout.waiting import clear, decline, decline_overdue, restock, return_undelivered
 
 __all__ = [
+    "MANUAL_PAYMENT",
     "SET_MAX",
     "Bought",
     "Cart",

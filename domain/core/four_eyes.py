@@ -149,19 +149,27 @@ async def find(approval_id: UUID) -> Approval | None:
 
 
 async def waiting(
-    after: tuple[datetime, UUID] | None, limit: int, *, backward: bool = False
+    after: tuple[datetime, UUID] | None,
+    limit: int,
+    *,
+    kind: str | None = None,
+    merchant_id: UUID | None = None,
+    backward: bool = False,
 ) -> list[Approval]:
-    """What still waits for a second person, oldest first, behind the key `after`."""
+    """What still waits for a second person, oldest first, behind the key `after`; of one kind, of one merchant."""
     sign, order = ("<", "DESC") if backward else (">", "ASC")
     at, approval_id = after or (None, None)
     rows = await db.fetch(
         f"SELECT {_COLUMNS} FROM approval WHERE state = 'open' AND expires_at > $1"
         f" AND ($2::timestamptz IS NULL OR (asked_at, id) {sign} ($2, $3::uuid))"
+        " AND ($5::text IS NULL OR kind = $5) AND ($6::uuid IS NULL OR merchant_id = $6)"
         f" ORDER BY asked_at {order}, id {order} LIMIT $4",
         clock.now(),
         at,
         approval_id,
         limit,
+        kind,
+        merchant_id,
     )
     return [Approval(*row) for row in rows]
 

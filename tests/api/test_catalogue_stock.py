@@ -7,6 +7,7 @@ from typing import Any
 
 from domain import catalogue
 from domain.catalogue import Actor
+from domain.catalogue import keys as shelf_keys
 from domain.core import db as core
 from domain.core import ids
 from tests import make
@@ -85,7 +86,7 @@ async def test_a_withdrawn_lot_and_its_buyers_never_share_a_key(db: None) -> Non
 async def test_exported_keys_are_not_put_back_with_their_lot(db: None) -> None:
     shop = await make.shop(keys=5)
     desk, lot = await member(shop), await lot_of(shop)
-    await catalogue.export_keys(shop.merchant_id, shop.variant_id, 2, ACTOR)
+    await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 2, ACTOR)
     await move(desk, "withdrawCards", lot)
 
     back = await move(desk, "restoreCards", lot)

@@ -43,6 +43,7 @@ QUERIES: Mapping[str, Arguments] = {
     "Query.shop": lambda w, c: {"handle": w.shop.handle},
     "Query.viewer": lambda w, c: {},
     "Query.mfa": lambda w, c: {},
+    "Query.goodsExports": lambda w, c: {"merchantId": w.merchant, "first": 5},
     "Query.auditLog": lambda w, c: {"merchantId": w.merchant, "first": 100},
     "Query.nodes ord imp": lambda w, c: {"ids": [w.order, w.card_import]},
     "Query.node ord": lambda w, c: {"id": w.order},
@@ -62,6 +63,12 @@ MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.changePassword": lambda w, c: {"currentPassword": "?", "newPassword": PASSWORD},
     "Mutation.revokeSession": lambda w, c: {"id": "ses_?"},
     "Mutation.revokeOtherSessions": lambda w, c: {},  # everybody has one
+    "Mutation.proposeGoodsExport": lambda w, c: {
+        "variantId": w.variant,
+        "count": 0,
+        "reason": "",
+    },
+    "Mutation.approveGoodsExport": lambda w, c: {"approvalId": w.approval, "requestHash": "00"},
     "Mutation.enrolMfa": lambda w, c: {"password": "?"},
     "Mutation.confirmMfa": lambda w, c: {"code": "?"},
     "Mutation.verifyMfa": lambda w, c: {"code": "?"},

@@ -20,6 +20,7 @@ from domain.catalogue import (
     Report,
     imports,
 )
+from domain.catalogue import keys as shelf_keys
 from domain.core import clock, ids
 from domain.core import db as core
 from domain.core.errors import InputInvalid, NotFound
@@ -63,7 +64,7 @@ async def stored() -> int:
 
 
 async def contents(shop: make.Shop) -> set[str]:
-    text = await catalogue.export_keys(shop.merchant_id, shop.variant_id, 10_000, WHO)
+    text = await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10_000, WHO)
     return set(text.split())
 
 
@@ -210,7 +211,7 @@ async def test_d07_formats(db: None) -> None:
     )
 
     assert report.added == 2
-    assert await catalogue.export_keys(shop.merchant_id, shop.variant_id, 10, WHO) in (
+    assert await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10, WHO) in (
         '"A,1"\r\nB-2\r\n',
         'B-2\r\n"A,1"\r\n',
     )

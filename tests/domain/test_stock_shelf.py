@@ -10,6 +10,7 @@ import pytest
 
 from domain import catalogue
 from domain.catalogue import Ask, HoldLimit, OutOfStock
+from domain.catalogue import keys as shelf_keys
 from domain.core import clock, ids
 from domain.core import db as core
 from tests import make
@@ -223,7 +224,7 @@ async def test_d02_a_reserved_key_cannot_be_locked_or_exported(db: None) -> None
     locked = await catalogue.lock_keys(
         shop.merchant_id, [row["id"] for row in rows], WHO, "suspicious"
     )
-    exported = await catalogue.export_keys(shop.merchant_id, shop.variant_id, 10, WHO)
+    exported = await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10, WHO)
 
     assert (locked, exported) == (1, "")
     assert await states(shop) == {"locked": 1, "reserved": 1}
