@@ -26,6 +26,7 @@ from graphql import (
     visit,
 )
 from graphql.execution.collect_fields import FragmentDetails
+from prometheus_client import Counter
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
@@ -36,6 +37,11 @@ from server.graphql.limits import TOKENS_MAX
 NEW_TOKENS_MAX = 40_000
 USED_TOKENS_MAX = 400_000
 ERRORS_MAX = 10
+
+# Beside the number of requests this is the hit rate; a hit counts nothing, for it is on every request's way.
+_made = Counter(
+    "kami_graphql_documents_made", "Documents parsed and validated: not kept, or refused."
+)
 
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 
@@ -112,6 +118,7 @@ class Documents:
             self._used.put(found)
             return found
         self.misses += 1
+        _made.inc()
         found = self.make(text)
         self._new.put(found)
         return found

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from server.graphql.decode import VALUES_MAX
 from server.graphql.http import Http
 from server.graphql.persisted import Shelf, digest
 from tests.server import graphql_toy
@@ -274,3 +275,28 @@ async def test_a_client_that_hangs_up_gets_no_answer(door: Client) -> None:
     await Http(door.door)(scope, receive, send)
 
     assert sent == []
+
+
+async def test_j21_twenty_thousand_values_are_read_and_one_more_refused(door: Client) -> None:
+    # The body, its query, its variables and the list are values too.
+    query = b'{"query": "query($a: JSON!) { echo(json: $a) }", "variables": {"a": [%b]}}'
+    most = await door.post(query % b",".join([b"1"] * (VALUES_MAX - 3)))
+    more = await door.post(query % b",".join([b"1"] * (VALUES_MAX - 2)))
+    brackets = await door.post(query % b",".join([b"[]"] * VALUES_MAX))
+    # What stands inside a string is text, however much it looks like values.
+    text = await door.post(query % (b'"' + b'[{\\"' * 40_000 + b'"'))
+
+    assert most.status == 200
+    assert len(most.data["echo"][-1]) == VALUES_MAX - 3
+    for reply in (more, brackets):
+        assert (reply.status, reply.codes) == (400, ["BAD_USER_INPUT"])
+        assert str(VALUES_MAX) in reply.errors[0]["extensions"]["reason"]
+    assert text.data["echo"][-1] == ['[{"' * 40_000]
+
+
+async def test_j21_brackets_behind_an_unfinished_string_take_no_second_look(door: Client) -> None:
+    started = time.process_time()
+    reply = await door.post(b'{"a":' + b"[],[" * 40 + b'"' + b'\\"' * 100_000)
+
+    assert reply.status == 400
+    assert time.process_time() - started < 1

@@ -18,8 +18,13 @@ import i18n
 from domain import merchants
 from domain.core import ids
 from domain.core.settings import Settings, load, settings
+from domain.identity import Forbidden
+from resolvers.context import Context
 from schema.root import schema
 from server import pages
+from server.graphql.documents import Refused
+from server.graphql.door import Door
+from server.graphql.request import Asked
 
 # The same in every process: the tests' names carry it.
 ORDER = ids.encode("ord", UUID(int=0x01A2055E_C7D1_73BD_A2B4_FB6C17347BD0))
@@ -241,6 +246,32 @@ async def test_pages_name_documents_the_door_knows() -> None:
     for name, document_id in facts["documents"].items():
         assert await shelf.text(document_id) == pages.site().documents[name]
     assert facts["languages"] == list(i18n.LANGUAGES)
+
+
+def test_j26_our_pages_send_registered_documents_and_no_text() -> None:
+    for script in (pages.FOLDER / "js").glob("*.js"):
+        text = script.read_text("utf-8")
+        assert (
+            re.search(r"\bquery\s*:|(query|mutation|subscription)\s*[\w(]*\s*\{", text) is None
+        ), script
+
+
+async def test_j26_a_door_for_registered_documents_alone_runs_every_one_of_ours() -> None:
+    door = Door(schema, registered=pages.site().shelf(), documents_only=lambda _: True)
+    said: list[str] = []
+    for _ in range(50):
+        for document_id in pages.site().document_ids().values():
+            try:
+                await door.prepare(Asked(None, document_id=document_id), Context())
+            except Refused as refused:
+                said += [error.message for error in refused.errors]
+    # Sent without variables here; nothing but those is missing.
+    assert [message for message in said if "Variable" not in message] == []
+    with pytest.raises(Forbidden):
+        await door.prepare(Asked("{ __typename }"), Context())
+
+    # S03: what was validated once is never validated again.
+    assert door.documents.misses == len(set(pages.site().documents.values()))
 
 
 def test_every_language_has_every_word() -> None:
