@@ -6,12 +6,16 @@ missing in one's own merchant is FORBIDDEN.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
+from domain import partners
 from domain.core import ids
 from domain.core.audit import Actor
 from domain.core.errors import NotFound
+from domain.core.money import Money
 from domain.identity import Forbidden, OperatorRole, Role, Unauthenticated, Viewer
 from resolvers.context import Context
 
@@ -56,6 +60,14 @@ def require_member(viewer: Viewer, merchant_id: UUID, *allowed: Role | OperatorR
     raise NotFound()
 
 
+def limit(context: Context, scope: str) -> Callable[[Money], Awaitable[None]] | None:
+    """What counts money against the limits of the app that asks; None when a person does."""
+    viewer = context.viewer
+    if viewer is None or viewer.app is None:
+        return None
+    return partial(partners.spend, viewer.app.grant_id, scope)
+
+
 class Owned(Protocol):
     """Something that belongs to a merchant."""
 
@@ -75,8 +87,14 @@ def stocker(context: Context, of: Owned | UUID | None, *path: str) -> Actor:
     merchant_id = _owner(of)
     if merchant_id is None or not may_see(context, merchant_id):
         raise NotFound(path=("input", *path))
-    viewer = require_merchant(context, merchant_id, *STOCKERS)
-    return Actor("merchant", ids.encode("acc", viewer.account_id), request_id=context.request_id)
+    return actor(context, require_merchant(context, merchant_id, *STOCKERS))
+
+
+def actor(context: Context, viewer: Viewer, kind: str = "merchant") -> Actor:
+    """Who the audit log names: the person, or the app that acts for them under a grant of theirs."""
+    if viewer.app is None:
+        return Actor(kind, ids.encode("acc", viewer.account_id), request_id=context.request_id)
+    return Actor("app", ids.encode("gnt", viewer.app.grant_id), request_id=context.request_id)
 
 
 def _owner(of: Owned | UUID | None) -> UUID | None:

@@ -12,7 +12,7 @@ import strawberry
 from strawberry import Parent
 
 from domain import catalogue, merchants
-from domain.catalogue import Actor, Format, LotTerms, Report, ShopProduct, ShopVariant
+from domain.catalogue import Format, LotTerms, Report, ShopProduct, ShopVariant
 from domain.core import db, ids, vault
 from domain.core.errors import FieldInvalid, InputInvalid, NotFound
 from domain.merchants import Shop
@@ -174,9 +174,7 @@ async def import_cards(info: Asked, input: ImportCardsInput) -> Report:
             merchant_id,
             variant_id,
             source,
-            actor=Actor(
-                "merchant", ids.encode("acc", viewer.account_id), request_id=context.request_id
-            ),
+            actor=access.actor(context, viewer),
             import_id=import_id,
             format=Format(input.format.value),
             lot=_lot(input.lot),

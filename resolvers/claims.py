@@ -10,7 +10,7 @@ from uuid import UUID
 import strawberry
 
 from domain import catalogue, checkout
-from domain.catalogue import Actor, GoodReport, ReportState
+from domain.catalogue import GoodReport, ReportState
 from domain.core import ids
 from domain.core.errors import NotFound
 from domain.identity import OperatorRole, Role
@@ -83,7 +83,7 @@ async def decide(info: Asked, input: ReplaceGoodInput) -> GoodReport:
     return await checkout.decide_report(
         report_id,
         ReportState(input.verdict.value),
-        Actor(kind, ids.encode("acc", viewer.account_id), request_id=info.context.request_id),
+        access.actor(info.context, viewer, kind),
         input.note,
         info.context.once(info),
     )

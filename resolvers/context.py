@@ -168,14 +168,18 @@ class Context:
 
     @property
     def caller(self) -> str:
-        """Whose idempotency keys and counters these are: the signed-in account, else the guest's address."""
+        """Whose idempotency keys and counters these are: the account, the grant of an app, else the guest's address."""
         if self.viewer is None:
             return f"guest:{address_bucket(self.address)}"
+        if self.viewer.app is not None:
+            return f"app:{self.viewer.app.grant_id}"
         return f"acc:{self.viewer.account_id}"
 
     @property
     def bucket(self) -> str:
-        """Whose query costs these are: the signed-in account, else the address (IPv6 by its /64)."""
+        """Whose query costs these are: an app's in a merchant, the account's, else the address' (IPv6 by its /64)."""
+        if self.viewer is not None and (app := self.viewer.app) is not None:
+            return f"app:{app.app_id}:{app.merchant_id}"
         return f"ip:{_network(self.address)}" if self.viewer is None else self.caller
 
     def text(self, key: str, **facts: Any) -> str:
@@ -287,5 +291,5 @@ def _answer_hash(nodes: Sequence[FieldNode], info: Asked, language: str) -> byte
 
 
 async def viewer_of(token: str) -> Viewer | None:
-    """Who holds a bearer token; the default of the door's `authenticate` hook."""
+    """Who holds a session's token; the default of the door's `authenticate` hook."""
     return await identity.viewer(token)

@@ -16,6 +16,7 @@ from domain.core import ids, vault
 from domain.core.errors import NotFound
 from domain.core.money import Money
 from domain.orders import OrderView
+from domain.partners import Scope
 from domain.payments import Offer
 from domain.settlement import FundsLeg
 from domain.settlement.rules import buyers_leg
@@ -316,6 +317,7 @@ async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:
         reason=input.reason[:64] or "requested",
         asked_by=info.context.caller,
         once=info.context.once(info),
+        allowed=access.limit(info.context, Scope.REFUNDS_WRITE),
     )
     view = await orders.view(seen.order.id, parts_of(info, "order"))
     assert view is not None

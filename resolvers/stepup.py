@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domain import fx, identity
 from domain.core import clock
 from domain.core.money import Money
 from domain.core.settings import settings
-from domain.identity import Acr
+from domain.identity import Acr, Proof, Viewer
 from domain.orders.models import Order
 from resolvers.access import require_viewer
 from resolvers.context import Context
@@ -40,7 +40,7 @@ async def require(context: Context, wanted: StepUp = FRESH) -> None:
     if viewer.proof.has_factor and viewer.proof.is_enough(wanted.acr, wanted.max_age_s, now):
         return
     # The viewer may be four seconds old, and the proof newer.
-    proof = await identity.proof(viewer.session_id)
+    proof = await _proof(viewer)
     if not proof.has_factor:
         if not settings().must_enrol:
             return
@@ -52,6 +52,13 @@ async def require(context: Context, wanted: StepUp = FRESH) -> None:
         max_age=wanted.max_age_s,
         must_enrol=not proof.has_factor,
     )
+
+
+async def _proof(viewer: Viewer) -> Proof:
+    """What is behind the caller now; behind an app only what its grant was given with."""
+    if viewer.app is None:
+        return await identity.proof(viewer.session_id)
+    return replace(viewer.proof, has_factor=await identity.has_factor(viewer.account_id))
 
 
 async def for_refund(context: Context, order: Order, amount: Money | None) -> None:

@@ -21,6 +21,7 @@ from domain.core.errors import DomainError
 from domain.identity import Forbidden, Unauthenticated, Viewer
 from resolvers.context import Asked, open_once
 from resolvers.stepup import StepUp, require
+from schema import scopes
 from schema.directives import RequiresAcr
 
 T = TypeVar("T")
@@ -74,8 +75,12 @@ class Gate(FieldExtension):
             return found if (stored := _stored(info)) is None else stored
 
     def _check(self, info: Asked, arguments: Mapping[str, Any]) -> None:
-        if Who.ANYONE not in self.who:
-            check(self.who, info.context.viewer)
+        viewer = info.context.viewer
+        if viewer is not None and viewer.app is not None:
+            raw = info._raw_info
+            scopes.check_root(viewer.app, f"{raw.parent_type.name}.{raw.field_name}")
+        elif Who.ANYONE not in self.who:
+            check(self.who, viewer)
         if self.idempotent:
             open_once(info, arguments)
 
@@ -92,11 +97,15 @@ def _stored(info: Asked) -> Any:
 
 
 def check(who: frozenset[Who], viewer: Viewer | None) -> None:
-    """Refuse a caller who is none of `who`. Errors: Unauthenticated, Forbidden."""
+    """Refuse a caller who is none of `who`; for an app its scopes speak. Errors: Unauthenticated, Forbidden."""
     if Who.ANYONE in who:
         return
     if viewer is None:
         raise Unauthenticated()
+    if viewer.app is not None:
+        if Who.APP not in who:
+            raise Forbidden()
+        return
     held = {Who.SIGNED_IN}
     if viewer.roles:
         held.add(Who.MERCHANT)
@@ -278,5 +287,7 @@ def callers(schema: GraphQLSchema) -> dict[str, frozenset[Who]]:
         for name, one in root.fields.items() if root else ():
             definition = one.extensions.get("strawberry-definition")
             metadata = definition.metadata if isinstance(definition, StrawberryField) else {}
-            found[f"{root}.{name}"] = cast("frozenset[Who]", metadata.get("who", frozenset()))
+            who = cast("frozenset[Who]", metadata.get("who", frozenset()))
+            is_open = f"{root}.{name}" in scopes.ROOTS
+            found[f"{root}.{name}"] = who | {Who.APP} if is_open else who
     return found

@@ -7,7 +7,7 @@ A row's type is found by its class, so resolvers return rows as they are.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import strawberry
@@ -16,6 +16,7 @@ from domain.core import ids
 from domain.core.errors import NotFound
 from resolvers.context import Asked
 from resolvers.errors import BadUserInput
+from schema import scopes
 from schema.field import Who, query_field
 
 NODES_MAX = 100
@@ -63,6 +64,9 @@ async def _row(info: Asked, public_id: str) -> Any:
         raise NotFound() from None
     if found is None:
         raise NotFound()
+    viewer = info.context.viewer
+    if viewer is not None and viewer.app is not None:
+        scopes.check_type(viewer.app, cast(Any, kind.type_).__strawberry_definition__.name)
     return found
 
 

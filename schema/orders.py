@@ -31,6 +31,7 @@ from schema.field import (
 from schema.markets import FxQuote
 from schema.money import Money
 from schema.node import Node, register
+from schema.partners import AppLimitExceeded
 from schema.payments import Payment, SavedMethod
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
 from schema.scalars import CurrencyCode
@@ -250,6 +251,7 @@ RequestRefundResult = Annotated[
     RefundRequested
     | RefundExceedsCaptured
     | InsufficientFunds
+    | AppLimitExceeded
     | OrderStateConflict
     | NotFound
     | InvalidInput
@@ -285,7 +287,7 @@ class OrderMutation:
         idempotent=True,
         description="Give money back to the buyer; goods of a full refund are marked revoked. Above a limit, with what "
         "went back before, it takes a second factor proved in the last 15 minutes (MFA_REQUIRED). "
-        "Problems: REFUND_EXCEEDS_CAPTURED, INSUFFICIENT_FUNDS, NOT_FOUND.",
+        "Problems: REFUND_EXCEEDS_CAPTURED, INSUFFICIENT_FUNDS, APP_LIMIT_EXCEEDED, NOT_FOUND.",
         args={"input": "Which order and how much."},
     )
 

@@ -15,6 +15,7 @@ from schema.merchants import MerchantQuery
 from schema.mfa import MfaMutation, MfaQuery
 from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
+from schema.partners import PartnerMutation, PartnerQuery
 from schema.people import PeopleMutation, PeopleQuery
 from schema.prices import PriceMutation
 from schema.products import ProductMutation, ProductQuery
@@ -36,6 +37,7 @@ QUERIES: list[type] = [
     MerchantQuery,
     MfaQuery,
     OrderQuery,
+    PartnerQuery,
     PeopleQuery,
     ProductQuery,
     StockQuery,
@@ -52,6 +54,7 @@ MUTATIONS: list[type] = [
     MfaMutation,
     OrderMutation,
     MemberMutation,
+    PartnerMutation,
     PeopleMutation,
     PriceMutation,
     ProductMutation,

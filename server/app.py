@@ -21,7 +21,18 @@ from domain import fx, identity
 from domain.core import bell, db, live, once
 from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
-from server import account, callbacks, exports, graphiql, health, mailbox, pages, uploads
+from server import (
+    account,
+    callbacks,
+    exports,
+    graphiql,
+    health,
+    mailbox,
+    oauth,
+    oauth_pages,
+    pages,
+    uploads,
+)
 from server.edge import Edge, hosts
 from server.graphql import shaping
 from server.graphql.limits import (
@@ -104,6 +115,8 @@ def _routes(found: Settings) -> Sequence[BaseRoute]:
         *uploads.routes(),
         *exports.routes(),
         *mailbox.routes(found),
+        *oauth.routes(found),
+        *oauth_pages.routes(),
         *pages.routes(found),
         *account.routes(),
     ]

@@ -31,7 +31,7 @@ _PREFLIGHT = [
     (b"access-control-allow-methods", b"POST, GET"),
     (
         b"access-control-allow-headers",
-        b"authorization, content-type, graphql-require-preflight, last-event-id, x-kami-version, x-request-id",
+        b"authorization, content-type, dpop, graphql-require-preflight, last-event-id, x-kami-version, x-request-id",
     ),
     (b"access-control-max-age", b"600"),
     (b"vary", b"origin"),
@@ -125,7 +125,10 @@ def _sharing(send: Send, origin: bytes | None) -> Send:
     """Lets a listed page read the answer."""
     more = [
         *_allowed(origin),
-        (b"access-control-expose-headers", b"retry-after, x-kami-version, x-request-id"),
+        (
+            b"access-control-expose-headers",
+            b"dpop-nonce, retry-after, www-authenticate, x-kami-version, x-request-id",
+        ),
         (b"vary", b"origin"),
     ]
 

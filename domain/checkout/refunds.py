@@ -6,7 +6,7 @@ failure reverses the ask exactly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from domain import catalogue, ledger, orders, payments, settlement
@@ -91,9 +91,18 @@ async def _start(order: Order, refund: Refund) -> None:
 
 
 async def request_refund(
-    order_id: UUID, amount: Money | None, *, reason: str, asked_by: str, once: Once
+    order_id: UUID,
+    amount: Money | None,
+    *,
+    reason: str,
+    asked_by: str,
+    once: Once,
+    allowed: Callable[[Money], Awaitable[None]] | None = None,
 ) -> list[Refund]:
-    """`ask` for a person, idempotent by `once`. Errors: as `ask`, CurrencyMismatch, once.KeyReused, once.InProgress."""
+    """`ask` for a person, idempotent by `once`; `allowed` may refuse what it comes to, in the same transaction.
+
+    Errors: as `ask`, UnsupportedCurrency, once.KeyReused, once.InProgress, those of `allowed`.
+    """
     async with db.transaction():
         earlier = await once.claim({"order_id": str(order_id)})
         if earlier is not None:
@@ -103,9 +112,12 @@ async def request_refund(
             raise UnsupportedCurrency(
                 path=("input", "amount", "currency"), currency=amount.currency
             )
-        return await ask(
+        asked = await ask(
             order_id, amount.minor if amount else None, reason=reason, asked_by=asked_by
         )
+        if allowed is not None:
+            await allowed(Money(sum(one.amount_minor for one in asked), order.ccy))
+        return asked
 
 
 async def return_partial(order_id: UUID) -> None:

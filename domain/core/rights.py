@@ -59,6 +59,17 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "split_rule": _ADD,
     "reserve_plan": _ADD,
     "settlement_plan": _MOVE,
+    # Partner apps.
+    "partner_app": _MOVE,
+    "app_grant": _only("revoked_at", "revoked_for"),
+    "app_limit": _only("used_minor"),
+    "app_request": _ALL,
+    "app_code": _ALL,
+    "app_device": _ALL,
+    "app_family": _only("revoked_at", "revoked_for"),
+    "app_refresh": _ALL,
+    "app_token": _ALL,
+    "app_proof": _ALL,
     # Exchange.
     "fx_rate": _ADD,
     "fx_quote": _only("state", "consumed_by"),

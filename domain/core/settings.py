@@ -137,6 +137,11 @@ class Settings(BaseSettings):
     # Live streams one account or address may have open on one API process; 500 in production, 50,000 in development.
     streams_max: int | None = Field(default=None, gt=0)
 
+    # Partner apps: opaque access tokens, or JWTs that other services of yours can read (RFC 9068); both are looked up.
+    access_tokens: Literal["opaque", "jwt"] = "opaque"
+    # Whether apps may register themselves (RFC 7591); otherwise a merchant's developers register them.
+    app_registration: bool = False
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
     otel_endpoint: str | None = None

@@ -13,6 +13,7 @@ TABLES = {
     "var": "variant",
     "cpn": "coupon",
     "shp": "shop",
+    "app": "partner_app",
     "whe": "webhook_endpoint",
 }
 

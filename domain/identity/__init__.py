@@ -36,10 +36,18 @@ from domain.identity.members import (
 )
 from domain.identity.models import Account, AccountKind, Membership
 from domain.identity.presence import connections
-from domain.identity.queries import account_by_email, forget_viewers, people, proof, viewer
+from domain.identity.queries import (
+    account_by_email,
+    forget_viewers,
+    has_factor,
+    people,
+    proof,
+    viewer,
+)
 from domain.identity.rules import (
     Acr,
     AlreadyMember,
+    AppPass,
     CredentialsInvalid,
     EmailTaken,
     Factor,
@@ -76,6 +84,7 @@ __all__ = [
     "Acr",
     "Actor",
     "AlreadyMember",
+    "AppPass",
     "Colleague",
     "CredentialsInvalid",
     "EmailTaken",
@@ -109,6 +118,7 @@ __all__ = [
     "forget_viewers",
     "grant",
     "grant_operator",
+    "has_factor",
     "invitations_of",
     "invite",
     "look_at",

@@ -115,6 +115,11 @@ async def people(account_ids: Iterable[UUID]) -> dict[UUID, tuple[str, bool]]:
     return {row["id"]: (row["email"], row["kind"] == "operator") for row in rows}
 
 
+async def has_factor(account_id: UUID) -> bool:
+    """Whether an account has a second factor."""
+    return bool(await db.value(f"SELECT {HAS_FACTOR} FROM account a WHERE a.id = $1", account_id))
+
+
 async def account_by_email(email: str) -> Account | None:
     """The account with this normalised address."""
     return await Account.get_or_none(email=email)

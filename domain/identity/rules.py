@@ -214,8 +214,27 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class AppPass:
+    """The partner app that acts for the viewer: within these scopes, in this merchant, nowhere else.
+
+    `auth_at` is when the person had signed in to allow it, `key` the thumbprint its token is bound to.
+    """
+
+    app_id: UUID
+    grant_id: UUID
+    merchant_id: UUID
+    scopes: frozenset[str]
+    auth_at: datetime
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who asks: the account, its role per merchant, and whether it runs the platform."""
+    """Who asks: the account, its role per merchant, and whether it runs the platform.
+
+    With `app` it is a partner app that asks: the account is who allowed it, `roles` holds the one
+    merchant it was allowed for, and only fields that one of its scopes opens are its to call.
+    """
 
     account_id: UUID
     email: str
@@ -227,6 +246,7 @@ class Viewer:
     operator_roles: frozenset[OperatorRole] = frozenset()
     is_verified: bool = False  # has proved to read the mailbox
     proof: Proof = Proof()
+    app: AppPass | None = None
 
     def may(self, merchant_id: UUID, *roles: Role) -> bool:
         """Whether the viewer is a member of the merchant in one of `roles` (any, without)."""

@@ -30,6 +30,7 @@ from prometheus_client import Counter
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
+from schema.scopes import Needed
 from server.graphql import bounds
 from server.graphql.cost import Bill, Pricer
 from server.graphql.limits import TOKENS_MAX
@@ -72,6 +73,7 @@ class Operation:
     context_node: Any = None
     plans: dict[Any, Any] = field(default_factory=dict)
     plain: Any = None
+    needed: Needed | None = None  # what it takes of an app, once one has asked
 
 
 @dataclass(slots=True, eq=False)

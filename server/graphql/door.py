@@ -16,13 +16,15 @@ import strawberry
 from graphql import ExecutionResult, GraphQLError, GraphQLSchema, OperationType
 from graphql.execution.values import VariableValues, get_directive_values, get_variable_values
 
+from domain import partners
 from domain.core import audit, trace
 from domain.core.errors import DomainError, Unavailable
 from domain.identity import Forbidden, Unauthenticated
 from resolvers import context as contexts
 from resolvers.context import Context
 from resolvers.errors import BadUserInput, Throttled
-from server.graphql import masking
+from schema import scopes
+from server.graphql import masking, presented
 from server.graphql.documents import Documents, Operation, Refused
 from server.graphql.executor import DoorExecutor
 from server.graphql.limits import (
@@ -39,6 +41,7 @@ from server.graphql.limits import (
     Streams,
 )
 from server.graphql.persisted import Hashes, Registered, Shelf, digest
+from server.graphql.presented import Shown
 from server.graphql.request import Asked
 
 if TYPE_CHECKING:
@@ -65,6 +68,7 @@ class Answer:
     code: str | None = None
     retry_after_s: int | None = None
     errors: list[dict[str, Any]] | None = None
+    challenge: list[tuple[bytes, bytes]] | None = None
 
 
 def refused(errors: list[dict[str, Any]]) -> Answer:
@@ -116,11 +120,18 @@ class Door:
         self._unwatched: set[asyncio.Task[Answer]] = set()
         self._in_context = self.schema.get_directive("inContext")
 
-    async def admit(self, context: Context, token: str | None) -> None:
-        """Put the holder of `token` into the context. Errors: Unauthenticated for a token that is not good."""
+    async def admit(self, context: Context, token: str | None, shown: Shown | None = None) -> None:
+        """Put the holder of `token` into the context; `shown` is how an app's token came.
+
+        Errors: Unauthenticated for a token that is not good.
+        """
         if token is None:
             return
-        viewer = await self.authenticate(token) if token else None
+        viewer: Viewer | None = None
+        if partners.is_access_token(token):
+            viewer = await presented.viewer(token, shown)
+        elif token:
+            viewer = await self.authenticate(token)
         if viewer is None:
             raise Unauthenticated()
         context.viewer, context.credential = viewer, token
@@ -129,9 +140,18 @@ class Door:
         """Look at the token again, before an event is sent. Errors: SessionOver."""
         if context.credential is not None:
             try:
-                await self.admit(context, context.credential)
+                await self.admit(context, context.credential, presented.BEFORE)
             except Unauthenticated:
                 raise SessionOver() from None
+
+    def check_scopes(self, operation: Operation, context: Context) -> None:
+        """Errors: InsufficientScope when an app asks for more than it was granted."""
+        viewer = context.viewer
+        if viewer is None or viewer.app is None:
+            return
+        if operation.needed is None:
+            operation.needed = scopes.needed(self.schema, operation.node, operation.fragment_nodes)
+        scopes.check(viewer.app, operation.needed)
 
     async def answer(self, asked: Asked, context: Context, *, is_get: bool = False) -> Answer:
         """Run a query or mutation. Errors: NotOverGet; everything else is in the answer."""
@@ -155,7 +175,12 @@ class Door:
             return self.refuse(error, context)
         with trace.span("request", ready.operation.kind.value):
             result = await self._execute(ready, context)
-        return Answer(await self._write(ready, context, result, level))
+        answer = Answer(await self._write(ready, context, result, level))
+        if result.errors and context.viewer is not None and context.viewer.app is not None:
+            answer.challenge = presented.of_fields(result.errors, context)
+            if answer.challenge and result.data is None:
+                answer.code = "MFA_REQUIRED"
+        return answer
 
     def refuse(self, error: Refused | DomainError, context: Context) -> Answer:
         """The answer of a request that is not executed."""
@@ -165,7 +190,9 @@ class Door:
             errors = [masking.refusal(error, context)]
         if errors[0]["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND":
             errors[0]["message"] = "PersistedQueryNotFound"  # the text that clients look for
-        return refused(errors)
+        answer = refused(errors)
+        answer.challenge = presented.challenge(error, context)
+        return answer
 
     async def prepare(self, asked: Asked, context: Context) -> Ready:
         """Everything up to the price. Errors: Refused, DomainError."""
@@ -174,6 +201,7 @@ class Door:
             self.hashes.keep(asked.sha256, asked.query)
         operation = document.operation(asked.operation)
         context.operation = operation.name
+        self.check_scopes(operation, context)
         variables = self._coerce(operation, asked)
         if operation.context_node is not None and self._in_context is not None:
             given = get_directive_values(self._in_context, operation.node, variables) or {}

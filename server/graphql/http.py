@@ -23,6 +23,7 @@ from server.graphql import limits, masking, request
 from server.graphql.decode import Malformed, decode
 from server.graphql.door import Answer, Door, NotOverGet, refused
 from server.graphql.limits import BODY_MAX_BYTES
+from server.graphql.presented import Shown
 from server.graphql.request import Asked, Headers
 
 JSON = b"application/json"
@@ -32,7 +33,9 @@ RESPONSE = b"application/graphql-response+json"
 STATUS = {
     "THROTTLED": 429,
     "UNAUTHENTICATED": 401,
+    "MFA_REQUIRED": 401,
     "FORBIDDEN": 403,
+    "INSUFFICIENT_SCOPE": 403,
     "UNAVAILABLE": 503,
     masking.INTERNAL: 500,
 }
@@ -81,10 +84,10 @@ class Http:
             kind = accepted(headers)
             if scope["method"] == "POST":
                 asked = await read_post(receive, headers)
-                answer = await self._run(asked, context, headers)
+                answer = await self._run(asked, context, headers, "POST")
             elif scope["method"] == "GET":
                 asked = self._read_get(scope, headers)
-                answer = await self._run(asked, context, headers, is_get=True)
+                answer = await self._run(asked, context, headers, "GET")
             else:
                 raise Stop(405, "Use POST.", allow=self._allowed())
         except Stop as stop:
@@ -96,12 +99,10 @@ class Http:
         else:
             await send_answer(send, answer, context, kind)
 
-    async def _run(
-        self, asked: Asked, context: Context, headers: Headers, *, is_get: bool = False
-    ) -> Answer:
+    async def _run(self, asked: Asked, context: Context, headers: Headers, method: str) -> Answer:
         try:
-            await self._admit(context, headers)
-            return await self.door.answer(asked, context, is_get=is_get)
+            await self._admit(context, headers, method)
+            return await self.door.answer(asked, context, is_get=method == "GET")
         except DomainError as error:
             return self.door.refuse(error, context)
         except (NotOverGet, Stop):
@@ -111,13 +112,13 @@ class Http:
         except Exception as error:  # the last net: nothing leaves the door unmasked
             return refused([masking.internal(error, context)])
 
-    async def _admit(self, context: Context, headers: Headers) -> None:
+    async def _admit(self, context: Context, headers: Headers, method: str) -> None:
         """Let the holder of the token in. A cookie whose session is over makes a guest: nobody can send it away
         but the server, and signing in again has to be possible. Errors: Unauthenticated for a bad bearer token."""
         token = token_of(headers)
         context.came_by_cookie = token is not None and b"authorization" not in headers
         try:
-            await self.door.admit(context, token)
+            await self.door.admit(context, token, shown_of(headers, method))
         except Unauthenticated:
             if not context.came_by_cookie:
                 raise
@@ -173,6 +174,13 @@ def token_of(headers: Headers) -> str | None:
     """The bearer token, or the session cookie of our own pages."""
     token = request.bearer(request.text(headers, b"authorization"))
     return token if token is not None else request.cookie_token(headers)
+
+
+def shown_of(headers: Headers, method: str, path: str = "/graphql") -> Shown:
+    """How a token came: its scheme, and the DPoP proof beside it."""
+    authorization = request.text(headers, b"authorization") or ""
+    proof = request.text(headers, b"dpop")
+    return Shown(authorization.partition(" ")[0].lower(), proof, method, path)
 
 
 def check_version(headers: Headers) -> None:
@@ -257,6 +265,10 @@ async def send_answer(send: Send, answer: Answer, context: Context, kind: bytes)
         extra.append(
             (b"set-cookie", request.set_cookie(*cookie, is_secure=not settings().in_development))
         )
+    if answer.challenge:
+        extra += answer.challenge
+        if answer.code == "UNAUTHENTICATED":
+            status = 401  # an app's token: RFC 6750 and 9449 want it, whatever the response type
     if answer.retry_after_s is not None:
         extra.append((b"retry-after", b"%d" % answer.retry_after_s))
     await send_body(send, status, answer.body, context, kind, extra)

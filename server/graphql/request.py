@@ -95,12 +95,12 @@ def request_id(found: Headers) -> str:
 
 
 def bearer(authorization: str | None) -> str | None:
-    """The token of an `Authorization: Bearer …` value; "" when there is a header without a usable one."""
+    """The token of `Authorization: Bearer …` (or `DPoP …`); "" when there is a header without a usable one."""
     if authorization is None:
         return None
     scheme, _, token = authorization.partition(" ")
     token = token.strip()
-    return token if scheme.lower() == "bearer" and 0 < len(token) <= TOKEN_MAX else ""
+    return token if scheme.lower() in ("bearer", "dpop") and 0 < len(token) <= TOKEN_MAX else ""
 
 
 def cookie_token(found: Headers) -> str | None:

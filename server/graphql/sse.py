@@ -29,6 +29,7 @@ from server.graphql.http import (
     context_of,
     read_post,
     send_stop,
+    shown_of,
     token_of,
 )
 from server.graphql.limits import CUT, STREAM
@@ -86,7 +87,8 @@ class EventStreams:
         last = request.text(headers, b"last-event-id")
         context.resume = last[:CURSOR_MAX] if last else None
         try:
-            await self.door.admit(context, token_of(headers))
+            shown = shown_of(headers, "POST", "/graphql/stream")
+            await self.door.admit(context, token_of(headers), shown)
             return await watch(self.door, asked, context)
         except DomainError as error:
             return self.door.refuse(error, context)
@@ -102,7 +104,7 @@ class EventStreams:
         held = ExitStack()
         try:
             viewer = stream.context.viewer
-            if viewer is not None:
+            if viewer is not None and viewer.app is None:
                 held.enter_context(identity.connections().hold(viewer, over.set))
             while not out.is_gone:
                 if upcoming is None:

@@ -63,6 +63,7 @@ class Stream:
         payload = await anext(self.source)
         if self.context.credential is not None:
             await self.door.readmit(self.context)
+            self.door.check_scopes(self.ready.operation, self.context)
         return Frame(await self._body(payload), payload)
 
     async def _body(self, payload: Any) -> bytes:

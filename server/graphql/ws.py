@@ -27,6 +27,7 @@ from server.graphql.decode import Malformed, decode
 from server.graphql.door import Answer, Door, SessionOver
 from server.graphql.http import context_of
 from server.graphql.limits import CUT, TELL
+from server.graphql.presented import Shown
 from server.graphql.watch import failure, watch
 
 PROTOCOL = "graphql-transport-ws"
@@ -207,11 +208,14 @@ class Socket:
         if given is not None and not isinstance(given, str):
             raise End(4400, "Invalid connection init payload")
         token = request.bearer(given) if given is not None else self.cookie
+        proof = (payload or {}).get("dpop")
+        scheme = given.partition(" ")[0].lower() if given is not None else ""
+        shown = Shown(scheme, proof if isinstance(proof, str) else None, "GET", "/graphql")
         self.is_ready = True
         if self.timer is not None:
             self.timer.cancel()
         try:
-            await self.door.admit(self.context, token)
+            await self.door.admit(self.context, token, shown)
         except DomainError:
             raise End(4403, "Forbidden") from None
         except Exception as error:
@@ -219,7 +223,7 @@ class Socket:
             raise End(4403, "Forbidden") from None
         self.cookie = None
         viewer = self.context.viewer
-        if viewer is not None:
+        if viewer is not None and viewer.app is None:  # an app's token is looked at with each event
             self.held.enter_context(identity.connections().hold(viewer, self._session_is_over))
         self._rest()
         await self._write(b'{"type":"connection_ack"}')

@@ -45,6 +45,9 @@ QUERIES: Mapping[str, Arguments] = {
     "Query.mfa": lambda w, c: {},
     "Query.goodsExports": lambda w, c: {"merchantId": w.merchant, "first": 5},
     "Query.auditLog": lambda w, c: {"merchantId": w.merchant, "first": 100},
+    "Query.apps": lambda w, c: {"merchantId": w.merchant},
+    "Query.appGrants": lambda w, c: {"merchantId": w.merchant, "first": 5},
+    "Query.node app": lambda w, c: {"id": w.app},
     "Query.nodes ord imp": lambda w, c: {"ids": [w.order, w.card_import]},
     "Query.node ord": lambda w, c: {"id": w.order},
     "Query.node imp": lambda w, c: {"id": w.card_import},
@@ -199,6 +202,23 @@ MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.webhookTest": lambda w, c: {"endpointId": w.endpoint},  # nobody carries it here
     "Mutation.webhookDryRun": lambda w, c: {"orderId": w.order, "sequence": 1, "selection": "?"},
     "Mutation.redeliverWebhook": lambda w, c: {"endpointId": w.endpoint, "deliveryId": "whd_?"},
+    "Mutation.createApp": lambda w, c: {
+        "merchantId": w.merchant,
+        "manifest": {"name": "", "scopes": []},
+    },
+    "Mutation.updateApp": lambda w, c: {
+        "appId": w.app,
+        "expectedVersion": 99,
+        "manifest": {
+            "name": "Till",
+            "scopes": ["orders:read"],
+            "redirectUris": ["https://till.example/cb"],
+        },
+    },
+    "Mutation.rotateAppSecret": lambda w, c: {"appId": w.app},
+    "Mutation.deleteApp": lambda w, c: {"appId": w.gone},
+    "Mutation.grantApp": lambda w, c: {"appId": w.app, "scopes": ["everything"]},
+    "Mutation.revokeAppGrant": lambda w, c: {"grantId": w.ended},
     "Mutation.withdrawCards": lambda w, c: {"lotId": w.lot, "count": 1, "reason": ""},
     "Mutation.restoreCards": lambda w, c: {"lotId": w.lot, "count": 1, "reason": ""},
 }

@@ -23,6 +23,7 @@ FLOORS = {
     "redis": "5.3",  # CVE-2023-28858/9; below 6 because of arq
     "uvicorn": "0.54",
     "maxminddb": "3.2",
+    "joserfc": "1.8",  # what its predecessors let through: CVE-2024-37568, CVE-2026-27962, CVE-2026-28802
 }
 NEVER = {"python-jose", "ecdsa", "aerich", "pickle5"}
 

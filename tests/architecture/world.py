@@ -6,15 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from domain import catalogue, identity, orders, payments, settlement, webhooks
+from joserfc.jwk import ECKey
+
+from domain import catalogue, identity, orders, partners, payments, settlement, webhooks
 from domain.catalogue import Delivery, PriceList, Source
-from domain.core import db, ids, live
+from domain.core import clock, db, ids, live
+from domain.core.audit import Actor
 from domain.core.money import Money
 from domain.identity import AccountKind, OperatorRole, Role, Viewer, rules
+from domain.partners import (
+    Asked,
+    AuthMethod,
+    GrantType,
+    Limit,
+    Manifest,
+    Page,
+    Scope,
+    Webhook,
+)
 from domain.webhooks import Result, Terms
 from domain.webhooks.ports import Reply, carriers
 from server.graphql import shaping
@@ -92,6 +106,9 @@ class World:
     report: str
     endpoint: str
     delivery: str
+    app: str
+    gone: str
+    ended: str
 
     @property
     def merchant(self) -> str:
@@ -211,6 +228,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             **await _catalogue(platform, mine, viewers),
             **await _trouble(platform, mine, order, key, viewers),
             **await _webhooks(mine, monkeypatch),
+            **await _apps(mine, viewers),
         )
         live.forget()
         hub = asyncio.ensure_future(live.hub().run())
@@ -254,6 +272,52 @@ async def _catalogue(
         "card_import": _id_of(imported, "importCards"),
         "coupon": _id_of(coupon, "createCoupon"),
         "lot": lots["stockLots"]["nodes"][0]["id"],
+    }
+
+
+async def _apps(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str, str]:
+    """An app with all that can be said of one and a grant with a limit; an app and a grant that are over."""
+    owner = viewers["owner"]
+    assert owner is not None
+    key = ECKey.generate_key("P-256").as_dict(private=False)
+    manifest = Manifest(
+        name="Till",
+        redirect_uris=("https://till.example/cb",),
+        scopes=tuple(Scope),
+        grant_types=tuple(GrantType),
+        auth_method=AuthMethod.KEY,
+        jwks={"keys": [{**key, "kid": "k1"}]},
+        requires_par=True,
+        dpop_bound=True,
+        homepage="https://till.example",
+        webhooks=(Webhook("https://till.example/hook", ("order.paid",)),),
+        pages=(Page("order", "https://till.example/order"),),
+    )
+    actor, made = Actor("merchant", "acc_matrix"), []
+    for _ in range(2):
+        app_id, _ = await partners.register(
+            of.merchant_id, manifest, account_id=owner.account_id, actor=actor
+        )
+        made.append(app_id)
+    asked = Asked(
+        ("refunds:write",),
+        limits=(Limit("refunds:write", Money(5_000, "USD")),),
+        expires_at=clock.now() + timedelta(days=30),
+    )
+    for app in (await partners.apps(made)).values():
+        await partners.allow_client(
+            app,
+            asked,
+            merchant_id=of.merchant_id,
+            account_id=owner.account_id,
+            auth_at=clock.now(),
+        )
+    await partners.delete(of.merchant_id, made[1], actor=actor)
+    ended = await db.value("SELECT id FROM app_grant WHERE revoked_at IS NOT NULL")
+    return {
+        "app": ids.encode("app", made[0]),
+        "gone": ids.encode("app", made[1]),
+        "ended": ids.encode("gnt", ended),
     }
 
 

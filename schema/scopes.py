@@ -1,0 +1,232 @@
+"""What partner apps may touch: the scope of every root field and every type that is open to them, all in one place.
+
+Closed by default: what is not named here no app can ask for, whatever it was granted. A document is looked at once,
+before it runs; what the person behind the app may not see stays hidden by the rules that hold for the person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+    get_named_type,
+)
+
+from domain.identity import AppPass
+from domain.partners.rules import Scope
+from resolvers.errors import InsufficientScope
+
+# Open to every app, for it is open to everybody or carries nothing of its own.
+FREE = ""
+
+_CATALOGUE = Scope.CATALOGUE_READ
+_SHELF = Scope.CATALOGUE_WRITE
+_STOCK = Scope.STOCK_WRITE
+_ORDERS = Scope.ORDERS_READ
+_MONEY = Scope.MONEY_READ
+
+ROOTS: Mapping[str, str] = {
+    "Query.cardImport": _CATALOGUE,
+    "Query.goodReports": _ORDERS,
+    "Query.market": FREE,
+    "Query.merchantBalances": _MONEY,
+    "Query.merchantCoupons": _CATALOGUE,
+    "Query.merchantProduct": _CATALOGUE,
+    "Query.merchantProducts": _CATALOGUE,
+    "Query.merchantStatement": _MONEY,
+    "Query.moneyExceptions": _MONEY,
+    "Query.node": FREE,  # what is found decides
+    "Query.nodes": FREE,
+    "Query.order": _ORDERS,
+    "Query.orders": _ORDERS,
+    "Query.shop": FREE,
+    "Query.stockLots": _CATALOGUE,
+    "Mutation.createCoupon": _SHELF,
+    "Mutation.createProduct": _SHELF,
+    "Mutation.createVariant": _SHELF,
+    "Mutation.deliverGoods": Scope.ORDERS_WRITE,
+    "Mutation.endCoupon": _SHELF,
+    "Mutation.importCards": _STOCK,
+    "Mutation.replaceGood": Scope.ORDERS_WRITE,
+    "Mutation.requestRefund": Scope.REFUNDS_WRITE,
+    "Mutation.restoreCards": _STOCK,
+    "Mutation.setPrices": _SHELF,
+    "Mutation.setReusableContent": _STOCK,
+    "Mutation.updateCoupon": _SHELF,
+    "Mutation.updatePrices": _SHELF,
+    "Mutation.updateProduct": _SHELF,
+    "Mutation.updateShop": _SHELF,
+    "Mutation.updateVariant": _SHELF,
+    "Mutation.withdrawCards": _STOCK,
+    "Subscription.orderEvents": _ORDERS,
+}
+
+TYPES: Mapping[str, str] = {
+    "CardImport": _CATALOGUE,
+    "CardLineProblem": _CATALOGUE,
+    "CardsMoved": _STOCK,
+    "Coupon": _CATALOGUE,
+    "FundsFlowLeg": _MONEY,
+    "FxQuote": _ORDERS,
+    "GoodReport": _ORDERS,
+    "ListedPrice": _CATALOGUE,
+    "Market": FREE,
+    "MerchantBalance": _MONEY,
+    "MerchantProduct": _CATALOGUE,
+    "MerchantVariant": _CATALOGUE,
+    "Money": FREE,
+    "MoneyException": _MONEY,
+    "Order": _ORDERS,
+    "OrderEvent": _ORDERS,
+    "OrderHandled": Scope.ORDERS_WRITE,
+    "OrderLine": _ORDERS,
+    "PageInfo": FREE,
+    "Payment": _ORDERS,
+    "PaymentMethod": FREE,
+    "PriceRowResult": _SHELF,
+    "PriceTier": FREE,
+    "PricesUpdated": _SHELF,
+    "Product": FREE,
+    "ProductText": _CATALOGUE,
+    "RefundRequested": Scope.REFUNDS_WRITE,
+    "ReusableContent": _CATALOGUE,
+    "Shop": FREE,
+    "Statement": _MONEY,
+    "StatementEntry": _MONEY,
+    "StockCounts": _CATALOGUE,
+    "StockLot": _CATALOGUE,
+    "StreamGap": _ORDERS,
+    "StreamHeartbeat": _ORDERS,
+    "Translation": FREE,
+    "Variant": FREE,
+}
+
+# Fields that take another scope than their type; None is closed: goods, keys and ways to pay are the buyer's.
+FIELDS: Mapping[str, str | None] = {
+    "Order.fundsFlow": _MONEY,
+    "Order.goods": None,
+    "Order.savedMethods": None,
+    "Payment.accessKey": None,
+    "Payment.nextAction": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """What a document takes of an app: all of `scopes`, and `closed` names a field that no scope opens."""
+
+    scopes: frozenset[str]
+    closed: str | None
+
+
+def check(app: AppPass, needed: Needed) -> None:
+    """Errors: InsufficientScope with the scopes that are missing; without any for what no app may ask."""
+    if needed.closed is not None:
+        raise InsufficientScope()
+    missing = needed.scopes - app.scopes
+    if missing:
+        raise InsufficientScope(scope=" ".join(sorted(missing)))
+
+
+def check_root(app: AppPass, field: str) -> None:
+    """The same for one root field, `Query.orders`: the gate in front of its resolver."""
+    scope = ROOTS.get(field)
+    check(app, Needed(frozenset({scope} if scope else ()), field if scope is None else None))
+
+
+def check_type(app: AppPass, name: str) -> None:
+    """The same for an object that was found by its id alone."""
+    scope = TYPES.get(name)
+    check(app, Needed(frozenset({scope} if scope else ()), name if scope is None else None))
+
+
+def of_field(owner: GraphQLObjectType, field: str) -> str | None:
+    """The scope of one field of an object type; None when it is closed."""
+    name = f"{owner.name}.{field}"
+    if owner.name in ("Query", "Mutation", "Subscription"):
+        return ROOTS.get(name)
+    if name in FIELDS:
+        return FIELDS[name]
+    if owner.name.endswith(("Connection", "Edge")):
+        return FREE  # what it leads to decides
+    if any(one.name == "Problem" for one in owner.interfaces) or owner.name == "FieldProblem":
+        return FREE
+    return TYPES.get(owner.name)
+
+
+def needed(
+    schema: GraphQLSchema,
+    operation: OperationDefinitionNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+) -> Needed:
+    """What a valid operation takes; conditions (@skip, @include) are not believed."""
+    root = schema.get_root_type(operation.operation)
+    assert root is not None
+    scopes: set[str] = set()
+    closed = None
+    for name, scope in _walk(schema, root, operation.selection_set, fragments, set()):
+        if scope is None:
+            closed = closed or name
+        elif scope:
+            scopes.add(scope)
+    return Needed(frozenset(scopes), closed)
+
+
+Composite = GraphQLObjectType | GraphQLInterfaceType | GraphQLUnionType
+
+
+def _walk(
+    schema: GraphQLSchema,
+    owner: Composite,
+    selected: SelectionSetNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    seen: set[str],
+) -> Iterator[tuple[str, str | None]]:
+    for node in selected.selections:
+        if isinstance(node, FragmentSpreadNode):
+            fragment = fragments[node.name.value]
+            if node.name.value in seen:  # its fields do not depend on where it is spread
+                continue
+            seen.add(node.name.value)
+            inner = schema.type_map[fragment.type_condition.name.value]
+            yield from _walk(schema, _composite(inner), fragment.selection_set, fragments, seen)
+        elif isinstance(node, InlineFragmentNode):
+            condition = node.type_condition
+            inner = schema.type_map[condition.name.value] if condition else owner
+            yield from _walk(schema, _composite(inner), node.selection_set, fragments, seen)
+        elif isinstance(node, FieldNode) and node.name.value != "__typename":
+            yield from _field(schema, owner, node, fragments, seen)
+
+
+def _field(
+    schema: GraphQLSchema,
+    owner: Composite,
+    node: FieldNode,
+    fragments: Mapping[str, FragmentDefinitionNode],
+    seen: set[str],
+) -> Iterator[tuple[str, str | None]]:
+    name = node.name.value
+    if name.startswith("__"):
+        return  # the schema itself: open in development only, and then to everybody
+    if isinstance(owner, GraphQLObjectType):
+        yield f"{owner.name}.{name}", of_field(owner, name)
+    if node.selection_set is not None:
+        assert not isinstance(owner, GraphQLUnionType), "a union has no fields"
+        inner = get_named_type(owner.fields[name].type)
+        yield from _walk(schema, _composite(inner), node.selection_set, fragments, seen)
+
+
+def _composite(found: object) -> Composite:
+    assert isinstance(found, GraphQLObjectType | GraphQLInterfaceType | GraphQLUnionType), found
+    return found
