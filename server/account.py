@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 import i18n
 from domain import identity
+from domain.core import audit
 from domain.core.errors import DomainError, FieldInvalid
 from domain.core.settings import settings
 from domain.identity import CredentialsInvalid, From, LinkInvalid, TooManyTries
@@ -126,6 +127,7 @@ def _endpoint(kind: str) -> Callable[[Request], Awaitable[Response]]:
 
 async def _post(request: Request, kind: str, language: str) -> Response:
     sent = await _read(request)
+    audit.comes_from(sent.address)
     try:
         cookies = await _DO[kind](sent)
     except (CredentialsInvalid, FieldInvalid, TooManyTries) as refused:

@@ -141,6 +141,7 @@ async def test_a_confirmed_address_is_signed_in_by_cookies_no_script_or_other_si
         assert one.split("; ")[3:] == ["HttpOnly", "SameSite=Lax"]  # Secure is for production
     token = re.findall(r"=([^;]+);", cookies[0])[0]
     assert await identity.viewer(token) is not None
+    assert await core.value("SELECT address FROM audit_log") == ADDRESS
 
 
 async def test_a_browser_that_does_not_vouch_for_our_page_is_not_signed_in(db: None) -> None:
