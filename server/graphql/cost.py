@@ -1,8 +1,11 @@
 """What a query costs before it runs: compiled once per document, priced with the request's variables.
 
 API.md rule 8: a scalar costs 0, an object 1, a connection 2 + first x node; a field may add its own. A list that
-is no connection counts as one object, for its length is bounded by its parent. Fields reached through
-`@skip`/`@include` count when they are included; of the types behind a union or interface the dearest counts.
+is no connection counts as one object, for its length is bounded by its parent; but one that leads back to its
+parent's type counts what lies below LIST_ROWS times: an order's events with their order's events … would grow by
+their number at every level.
+Fields reached through `@skip`/`@include` count when they are included; of the types behind a union or interface the
+dearest counts.
 """
 
 from __future__ import annotations
@@ -30,8 +33,10 @@ from graphql import (
     ValueNode,
     VariableNode,
     get_named_type,
+    get_nullable_type,
     is_abstract_type,
     is_composite_type,
+    is_list_type,
     type_from_ast,
 )
 from strawberry.types.field import StrawberryField
@@ -41,6 +46,7 @@ from resolvers.page import PAGE_MAX
 
 OBJECT = 1
 CONNECTION = 2
+LIST_ROWS = 5
 
 Variables = Mapping[str, Any]
 
@@ -62,7 +68,10 @@ class Bill:
     """The cost of one selection set: a fixed part and what depends on variables or on the answer."""
 
     fixed: int = 0
-    inside: list[tuple[str, Bill]] = field(default_factory=list)  # response key, its selection
+    types: set[str] = field(default_factory=set)  # of the objects below
+    inside: list[tuple[str, Bill, int]] = field(
+        default_factory=list
+    )  # response key, selection, rows
     pages: list[Page] = field(default_factory=list)
     choices: list[list[Bill]] = field(default_factory=list)
     conditions: list[tuple[Given, bool, Bill]] = field(default_factory=list)
@@ -75,8 +84,8 @@ class Bill:
     def asked(self, variables: Variables) -> int:
         """The most this selection can cost. Errors: BadUserInput for a page size missing or out of bounds."""
         total = self.fixed
-        for _, bill in self.inside:
-            total += bill.asked(variables)
+        for _, bill, rows in self.inside:
+            total += rows * bill.asked(variables)
         for page in self.pages:
             rows = page.size(variables)
             total += CONNECTION + page.extra + rows * max(1, page.node.asked(variables))
@@ -94,7 +103,7 @@ class Bill:
         if isinstance(data, list):
             return sum(self.used(one, variables) for one in data)
         total = self.fixed
-        for key, bill in self.inside:
+        for key, bill, _ in self.inside:
             total += bill.used(data.get(key), variables)
         for page in self.pages:
             if data.get(page.key) is not None:
@@ -179,6 +188,7 @@ class Pricer:
         bills = [self._selection(selection, one) for one in candidates]
         if not bills:
             return
+        bill.types.update((one.name for one in candidates), *(one.types for one in bills))
         if all(one.is_fixed for one in bills):
             bill.fixed += max(one.fixed for one in bills)
         else:
@@ -226,6 +236,7 @@ class Pricer:
                 fragment = self.fragments[one.name.value]
                 if self._applies(fragment, type_):
                     self._concrete(target, fragment.selection_set, type_, visited)
+        bill.types.update(*(inner.types for _, _, inner in bill.conditions))
 
     def _applies(
         self, fragment: InlineFragmentNode | FragmentDefinitionNode, type_: GraphQLObjectType
@@ -246,13 +257,21 @@ class Pricer:
             return
         key = node.alias.value if node.alias else node.name.value
         if is_connection(definition):
-            bill.pages.append(self._page(key, node, named))
+            page = self._page(key, node, named)
+            bill.types |= page.node.types
+            bill.pages.append(page)
             return
         inner = self._selection(node.selection_set, named)
+        is_list = is_list_type(get_nullable_type(definition.type))
+        rows = LIST_ROWS if is_list and parent.name in inner.types else 1
+        bill.types |= {named.name, *inner.types}
         if inner.is_fixed:
-            bill.fixed += OBJECT + inner.fixed
+            bill.fixed += OBJECT + rows * inner.fixed
+        elif rows == 1:
+            bill.inside.append((key, Bill(OBJECT, choices=[[inner]]), rows))
         else:
-            bill.inside.append((key, Bill(OBJECT, choices=[[inner]])))
+            bill.fixed += OBJECT
+            bill.inside.append((key, Bill(choices=[[inner]]), rows))
 
     def _page(self, key: str, node: FieldNode, type_: GraphQLNamedType) -> Page:
         given = {one.name.value: _given(one.value) for one in node.arguments or ()}
@@ -290,6 +309,7 @@ class Pricer:
         assert is_composite_type(type_)
         inner = self._selection(selection, type_)
         page.node.fixed += OBJECT
+        page.node.types |= {type_.name, *inner.types}
         if inner.is_fixed:
             page.node.fixed += inner.fixed
         else:

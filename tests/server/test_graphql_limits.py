@@ -16,8 +16,12 @@ from tests.server.graphql_client import Client
 MAKE = 'make(input: {title: "x"}) { __typename }'
 
 
-def nested(depth: int) -> str:
-    return "{ toy { " + "parts { " * (depth - 1) + "no" + " }" * depth + " }"
+def nested(levels: int) -> str:
+    """A toy with toys below it, `levels` objects deep: each page adds two, a price one."""
+    inner = "{ no }" if levels % 2 else "{ price { amount } }"
+    for _ in range((levels - 1) // 2):
+        inner = f"{{ toys(first: 1) {{ nodes {inner} }} }}"
+    return f"{{ toy {inner} }}"
 
 
 async def test_j24_twelve_levels_are_read_and_thirteen_refused(door: Client) -> None:
@@ -164,6 +168,13 @@ COSTS: dict[str, tuple[int, dict[str, Any]]] = {
     "{ toy { no title } }": (1, {}),
     "{ toy { price { amount } } }": (2, {}),
     "{ toy { parts { no } } }": (2, {}),
+    "{ toy { parts { parts { no } } } }": (1 + 1 + 5 * 1, {}),
+    "{ toys(first: 10) { nodes { parts { price { amount } } } } }": (2 + 10 * (1 + 1 + 1), {}),
+    "{ toy { parts { parts { parts { no } } } } }": (1 + 1 + 5 * (1 + 5 * 1), {}),
+    "query($y: Boolean!) { toy { parts { parts @include(if: $y) { parts { no } } } } }": (
+        1 + 1 + 5 * (1 + 5 * 1),
+        {"y": True},
+    ),
     "{ toys(first: 10) { nodes { no } } }": (2 + 10 * 1, {}),
     "{ toys(last: 10) { edges { cursor node { price { amount } } } } }": (2 + 10 * 2, {}),
     "{ toys(first: 10) { pageInfo { hasNextPage } } }": (2 + 10, {}),
@@ -204,6 +215,17 @@ async def test_rule_8_a_page_is_charged_for_what_it_holds(door: Client) -> None:
     status = cost["throttleStatus"]
     assert (status["maximumAvailable"], status["restoreRate"]) == (1_000, 100)
     assert status["currentlyAvailable"] >= 1_000 - 5 - 6
+
+
+async def test_h04_lists_inside_lists_of_the_same_are_priced_by_their_power(door: Client) -> None:
+    deep = "{ no }"
+    for _ in range(7):
+        deep = f"{{ parts {deep} }}"
+
+    reply = await door.ask(f"{{ toy {deep} }}")
+
+    assert reply.codes == ["MAX_COST_EXCEEDED"]
+    assert "data" not in reply.json
 
 
 async def test_j24_cost_1000_runs_and_1001_is_refused(door: Client) -> None:
