@@ -303,5 +303,6 @@ def test_what_takes_a_proof_says_so_in_the_contract() -> None:
         *("proposeGoodsExport", "approveGoodsExport"),
         *("inviteMember", "changeMemberRole", "removeMember"),
         *("createWebhookEndpoint", "updateWebhookEndpoint", "rotateWebhookSecret"),
+        *("createApp", "updateApp", "rotateAppSecret", "grantApp"),
         *("disableMfa", "renewRecoveryCodes", "removePasskey"),
     }
