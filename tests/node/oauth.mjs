@@ -1,46 +1,15 @@
 // Partner apps with oauth4webapi and openid-client: every way to a token, and what is refused on the way.
 import * as oauth from "oauth4webapi";
 import * as openid from "openid-client";
+import { person } from "./browser.mjs";
 
 const given = JSON.parse(process.argv[2]);
-const { issuer, redirect, email, password, merchant } = given;
+const { issuer, redirect, merchant } = given;
 const insecure = { [oauth.allowInsecureRequests]: true };
 const ORDERS = "query ($id: ID!) { orders(merchantId: $id, first: 1) { nodes { id } } }";
+const browser = person(given);
 const graphql = JSON.stringify({ query: ORDERS, variables: { id: merchant } });
 const json = { "content-type": "application/json" };
-
-// A person's browser: cookies, forms, no script.
-const browser = async (start) => {
-  const cookies = new Map();
-  const visit = async (url, form) => {
-    const response = await fetch(url, {
-      redirect: "manual",
-      headers: {
-        cookie: [...cookies].map((pair) => pair.join("=")).join("; "),
-        ...(form ? { origin: issuer, "content-type": "application/x-www-form-urlencoded" } : {}),
-      },
-      ...(form ? { method: "POST", body: new URLSearchParams(form) } : {}),
-    });
-    for (const one of response.headers.getSetCookie()) {
-      const [, name, value] = /^([^=]+)=([^;]*)/.exec(one);
-      cookies.set(name, value);
-    }
-    const next = response.headers.get("location");
-    if (next === null) return { text: await response.text(), status: response.status };
-    const target = new URL(next, issuer);
-    return target.href.startsWith(redirect) ? { back: target } : visit(target);
-  };
-  const submit = (page, entered) => {
-    const hidden = [...page.text.matchAll(/<input type="hidden" name="([^"]*)" value="([^"]*)">/g)];
-    const plain = (text) => text.replaceAll("&amp;", "&").replaceAll("&#x27;", "'");
-    const fields = Object.fromEntries(hidden.map(([, name, value]) => [name, plain(value)]));
-    return visit(new URL(/method="post" action="([^"]*)"/.exec(page.text)[1], issuer), { ...fields, ...entered });
-  };
-  let page = await visit(start);
-  if (page.text?.includes('name="password"')) page = await submit(page, { email, password });
-  if (page.text?.includes('name="word"')) page = await submit(page, { word: "yes", merchant });
-  return page;
-};
 
 const keyPair = async (jwk) => {
   const algorithm = { name: "ECDSA", namedCurve: "P-256" };
