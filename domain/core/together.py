@@ -10,9 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
+import asyncpg
 from prometheus_client import Histogram
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from domain.core import db
 from domain.core.errors import Unavailable
@@ -31,7 +36,15 @@ _size = Histogram(
 
 Ask = TypeVar("Ask")
 Answer = TypeVar("Answer")
-_Waiting = tuple[Ask, "asyncio.Future[Answer]"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Ask, Answer]):
+    """One call: what it asks, where its answer goes, and the context it is asked in."""
+
+    ask: Ask
+    future: asyncio.Future[Answer]
+    context: Context = field(default_factory=copy_context)
 
 
 class Together(Generic[Ask, Answer]):
@@ -44,6 +57,7 @@ class Together(Generic[Ask, Answer]):
     def __init__(
         self, name: str, write: Callable[[Sequence[Ask]], Awaitable[Sequence[Answer]]]
     ) -> None:
+        self._name = name
         self._write = write
         self._size = _size.labels(name)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -62,14 +76,18 @@ class Together(Generic[Ask, Answer]):
             self._loop = loop
             self._begin()
         future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((ask, future))
+        self._waiting.append(_Waiting(ask, future))
         self._start(loop)
         return await future
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting and self._waiting[0].future.done():
+            self._waiting.popleft()
         if self._waiting and self._holding is None and len(self._running) < BESIDE_MAX:
-            # A task of its own: a caller that goes away takes nobody with it.
-            task = self._holding = loop.create_task(self._run(loop))
+            # A task of its own: a caller that goes away takes nobody with it. It runs in the context of one who is
+            # in the set, never in that of whoever happened to start the first of a long line of sets.
+            context = self._waiting[0].context.copy()
+            task = self._holding = loop.create_task(self._run(loop), context=context)
             self._running.add(task)
             task.add_done_callback(self._ended)
 
@@ -88,7 +106,9 @@ class Together(Generic[Ask, Answer]):
 
     async def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write the set of all who wait now: who asked in the same turn of the loop is among them."""
-        batch = [self._waiting.popleft() for _ in range(min(SET_MAX, len(self._waiting)))]
+        batch = self._take()
+        if not batch:
+            return
         task = asyncio.current_task()
         assert task is not None
         timer = loop.call_later(SLOW_S, self._is_slow, task)
@@ -96,34 +116,69 @@ class Together(Generic[Ask, Answer]):
             await self._write_set(batch)
         finally:
             timer.cancel()
-            for _, future in batch:
-                future.cancel()  # who has an answer keeps it; the others see that this task was cancelled
+            for one in batch:
+                one.future.cancel()  # who has an answer keeps it; the others see that this task was cancelled
+
+    def _take(self) -> list[_Waiting[Ask, Answer]]:
+        """The next set; who went away before it was begun asks for nothing any more."""
+        batch: list[_Waiting[Ask, Answer]] = []
+        while self._waiting and len(batch) < SET_MAX:
+            one = self._waiting.popleft()
+            if not one.future.done():
+                batch.append(one)
+        return batch
 
     async def _write_set(self, batch: Sequence[_Waiting[Ask, Answer]]) -> None:
         self._size.observe(len(batch))
+        if len(batch) > 1:
+            clear_contextvars()  # what a set logs is about none of its members in particular
+            bind_contextvars(set=self._name)
+        refused: Exception | None = None
         try:
-            answers = await self._write([ask for ask, _ in batch])
+            asks = [one.ask for one in batch]
+            answers = await (self._write(asks) if len(asks) > 1 else self._write_alone(asks))
         except Exception as error:
-            if len(batch) == 1 or isinstance(error, Unavailable):
-                _refuse(batch, error)
-            else:
-                await self._one_by_one(batch)
-            return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+            refused = error
+        if refused is None:
+            for one, answer in zip(batch, answers, strict=True):
+                if not one.future.done():
+                    one.future.set_result(answer)
+        elif len(batch) == 1 or isinstance(refused, Unavailable):
+            _refuse(batch, refused)
+        else:
+            await self._one_by_one(batch)
+
+    async def _write_alone(self, asks: Sequence[Ask]) -> Sequence[Answer]:
+        """A deadlock is nobody's fault: its loser asks again. A lock that does not come free is not waited for twice."""
+        try:
+            return await self._write(asks)
+        except asyncpg.LockNotAvailableError as error:
+            raise Unavailable(what="database") from error
+        except db.RETRYABLE:
+            pass
+        return await db.retried(partial(self._write, asks))
 
     async def _one_by_one(self, batch: Sequence[_Waiting[Ask, Answer]]) -> None:
         left = iter(batch)
+        loop = asyncio.get_running_loop()
 
         async def some() -> None:
             for one in left:
-                await self._write_set([one])
+                if not one.future.done():
+                    await loop.create_task(self._write_set([one]), context=one.context)
 
         await asyncio.gather(*(some() for _ in range(min(ALONE_MAX, len(batch)))))
 
 
 def _refuse(batch: Sequence[_Waiting[Ask, Answer]], error: Exception) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+    for one in batch:
+        if not one.future.done():
+            one.future.set_exception(error if len(batch) == 1 else _own(error))
+
+
+def _own(error: Exception) -> Exception:
+    """The error that many are told, for one of them: nobody is to carry the traces of the others."""
+    own = type(error).__new__(type(error), *error.args)
+    own.__dict__.update(error.__dict__)
+    own.__cause__ = error
+    return own
