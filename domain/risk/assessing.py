@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -33,15 +33,16 @@ _current: Ruleset | None = None
 async def assess(subjects: Sequence[Subject]) -> list[Decision]:
     """Judge payments and store the decisions with everything they depended on, in the order asked.
 
-    Two statements for any number: one read, one write that also counts each payment against its pivots. Call it
-    outside of a transaction: the counters of a busy address stay locked until the commit, and a
+    Two statements for any number: one read, one write that also counts each payment against its pivots; within a
+    set the earlier ones count for the later. Call it outside of a transaction: the counters of a busy address stay locked until the commit, and a
     decision has to survive the rollback of what it refused. Nothing is raised for an outcome; the
     caller acts on `outcome`.
     """
     assert not (tiers and db.in_transaction()), "a tier may be a network call"
-    current, known = await _look_up(subjects)
+    current, found = await _look_up(subjects)
+    known = _counted(subjects, found, current)
     facts = await asyncio.gather(
-        *(_ask_tiers(one, _facts(one, found)) for one, found in zip(subjects, known, strict=True))
+        *(_ask_tiers(one, _facts(one, about)) for one, about in zip(subjects, known, strict=True))
     )
     judged = [
         _Judged(one, fact, rules.evaluate(current.rules, fact))
@@ -139,10 +140,9 @@ def _counts(judged: Sequence[_Judged]) -> dict[Pivot, Count]:
     """What the payments of a set add to each pivot."""
     counts: dict[Pivot, Count] = {}
     for one in judged:
-        is_first = one.facts.is_first
-        added = Count(1, int(is_first), one.subject.usd_minor if is_first else 0)
+        added = _adds(one.subject, is_first=one.facts.is_first)
         for pivot in one.subject.pivots:
-            counts[pivot] = counts[pivot] + added if pivot in counts else added
+            counts[pivot] = counts.get(pivot, Count()) + added
     return counts
 
 
@@ -156,6 +156,32 @@ async def _look_up(subjects: Sequence[Subject]) -> tuple[Ruleset, list[Known]]:
         _, known = await queries.known(subjects, current)
     _current = current
     return current, known
+
+
+def _counted(subjects: Sequence[Subject], known: Sequence[Known], current: Ruleset) -> list[Known]:
+    """Payments of a set are judged one after the other: what came before in the set has been counted."""
+    orders: set[UUID] = set()
+    before: dict[Pivot, Count] = {}
+    counted = []
+    for subject, about in zip(subjects, known, strict=True):
+        is_first = about.is_first and subject.order_id not in orders
+        shared = {pivot: before[pivot] for pivot in subject.pivots if pivot in before}
+        counts = dict(about.counts)
+        for kind, window_s in current.windows if shared else ():
+            for pivot, count in shared.items():
+                if pivot.kind is kind:
+                    counts[kind, window_s] = counts.get((kind, window_s), Count()) + count
+        counted.append(replace(about, is_first=is_first, counts=counts))
+        orders.add(subject.order_id)
+        added = _adds(subject, is_first=is_first)
+        for pivot in subject.pivots:
+            before[pivot] = before.get(pivot, Count()) + added
+    return counted
+
+
+def _adds(subject: Subject, *, is_first: bool) -> Count:
+    """What a payment adds to each of its pivots; an order counts once however often it is tried."""
+    return Count(1, int(is_first), subject.usd_minor if is_first else 0)
 
 
 def _facts(subject: Subject, known: Known) -> Facts:

@@ -129,6 +129,33 @@ async def test_velocity_counts_per_pivot_and_window(rules: None) -> None:
     assert (await assess(subject(address_hash=address))).outcome is risk.Outcome.ALLOW
 
 
+async def test_payments_judged_together_count_for_each_other(rules: None) -> None:
+    """A burst from one address gains nothing by arriving in one set."""
+    await live(
+        "test_burst",
+        risk.Velocity(risk.PivotKind.ADDRESS, risk.Measure.ORDERS, 3_600, limit=3),
+        risk.Outcome.CHALLENGE,
+    )
+    address = os.urandom(32)
+    burst = [subject(address_hash=address) for _ in range(5)]
+
+    together = await risk.assess([*burst, burst[0], subject()])
+
+    assert [one.outcome for one in together] == (
+        [risk.Outcome.ALLOW] * 3 + [risk.Outcome.CHALLENGE] * 3 + [risk.Outcome.ALLOW]
+    )
+    # The order that came twice in the set is one order.
+    counts = await database.row(
+        "SELECT sum(decisions) AS decisions, sum(orders) AS orders, sum(usd_minor) AS usd FROM risk_counter"
+        " WHERE pivot_hash = $1",
+        address,
+    )
+    assert counts is not None
+    assert (counts["decisions"], counts["orders"], counts["usd"]) == (6, 5, 5 * 1_990)
+    for one in together:
+        assert (await risk.replay(one.id)).is_equal
+
+
 async def test_an_order_tried_again_is_counted_once_by_orders_and_amount(rules: None) -> None:
     once = subject(usd_minor=700, payer_hash=os.urandom(32))
 
