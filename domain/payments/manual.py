@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from uuid import UUID
 
 from domain.core import clock, db, ids
@@ -32,6 +33,13 @@ ON CONFLICT (provider, provider_account, provider_ref) DO NOTHING
 """
 
 
+# Approved and not yet fulfilled: it does not count as kept before the next set, and it is paid all the same.
+_WAITS = """
+SELECT EXISTS (SELECT FROM payment_attempt a JOIN inbox_event i ON i.reference_id = a.id
+    WHERE a.order_id = $1 AND a.provider = $2 AND i.lane = $3 AND i.verdict IS NULL)
+"""
+
+
 async def put_manual(
     attempt_id: UUID,
     *,
@@ -44,12 +52,13 @@ async def put_manual(
     """Write that `amount` was paid for a locked order, as a word in the inbox. Inside the caller's transaction.
 
     `evidence` takes the place of the provider's reference, so that it pays once. Errors: AttemptLive while money
-    that contradicts an attempt waits for a person, EvidenceUsed.
+    that contradicts an attempt waits for a person, or another payment by hand for its set; EvidenceUsed.
     """
     assert db.in_transaction(), "the word commits with the approval"
     state = await db.value("SELECT state FROM payment_intent WHERE order_id = $1", order_id)
-    if state == "conflicted":
+    if state == "conflicted" or await db.value(_WAITS, order_id, PROVIDER, lane):
         raise AttemptLive()
+    reference = _reference(evidence)
     is_new = await db.execute(
         _OPEN,
         attempt_id,
@@ -58,7 +67,7 @@ async def put_manual(
         lane,
         PROVIDER,
         ACCOUNT,
-        evidence,
+        reference,
         amount.minor,
         amount.currency,
     )
@@ -68,7 +77,7 @@ async def put_manual(
         event_id=f"manual:{attempt_id}",
         subject="attempt",
         reference=ids.encode(inbox.ATTEMPT_PREFIX, attempt_id),
-        provider_ref=evidence,
+        provider_ref=reference,
         state=ChargeState.CAPTURED,
         amount=amount,
         occurred_at=clock.now(),
@@ -84,6 +93,11 @@ async def is_evidence_used(evidence: str) -> bool:
             " AND provider_ref = $3)",
             PROVIDER,
             ACCOUNT,
-            evidence,
+            _reference(evidence),
         )
     )
+
+
+def _reference(evidence: str) -> str:
+    """The same evidence in another spelling (case, width, spaces) is the same evidence."""
+    return " ".join(unicodedata.normalize("NFKC", evidence).casefold().split())

@@ -284,6 +284,43 @@ async def test_e06_one_evidence_pays_one_order(platform: Platform) -> None:
     assert (await numbers())["captures"] == 1
 
 
+@pytest.mark.parametrize(
+    "spelling", ["statement 7, line 12 ", "Statement  7, Line 12", "\uff53tatement 7, line 12"]
+)
+async def test_e06_evidence_in_another_spelling_is_the_same_evidence(
+    platform: Platform, spelling: str
+) -> None:
+    of = await make.shop(price=PRICE)
+    first, _, _ = await platform.bought(of)
+    second, _, _ = await platform.bought(of)
+    await approve(platform, await propose(platform, first))
+
+    again = await propose(platform, second, evidence=spelling)
+
+    assert again["code"] == "EVIDENCE_USED"
+    assert await db.value("SELECT count(*) FROM approval") == 1
+
+
+async def test_e06_two_approved_payments_of_one_order_are_not_both_money(
+    platform: Platform,
+) -> None:
+    """The first one still waits for its set, and is paid all the same."""
+    of = await make.shop(price=PRICE)
+    order_id, access_key, _ = await platform.bought(of)
+    asked = [await propose(platform, order_id, evidence=text) for text in ("line 1", "line 2")]
+
+    done = await asyncio.gather(*(approve(platform, one) for one in asked))
+    assert (await numbers())["words"] == 1
+    await platform.work()
+
+    [refused] = [one for one in done if one["__typename"] != "OrderHandled"]
+    assert refused["code"] in ("ATTEMPT_LIVE", "ORDER_STATE_CONFLICT")
+    order = await platform.order(order_id, access_key)
+    assert (order["status"], order["paymentState"]) == ("DELIVERED", "FULLY_CHARGED")
+    assert await clearing("manual") == -1_990
+    assert await clearing("manual", "suspense") == 0
+
+
 async def test_e06_an_expired_order_paid_by_hand_is_delivered_while_there_is_stock(
     platform: Platform,
 ) -> None:
