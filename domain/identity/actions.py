@@ -97,6 +97,7 @@ async def sign_in(
         From(address, user_agent),
         budgets=budgets,
         device=device if is_known else None,
+        proved=account["password_hash"],
     )
 
 

@@ -16,16 +16,19 @@ from domain.identity.rules import Acr, Budget, From
 LISTED_MAX = 100
 _ADDRESS_MAX, _USER_AGENT_MAX = 45, 200
 
-# A success is no failure: it clears the first budget and takes its own try off the others.
+# A success is no failure: it clears the first budget and takes its own try off the others. The account is locked
+# and looked at again: a password that was changed while this one was compared opens nothing.
 _OPEN = """
-WITH cleared AS (
+WITH them AS MATERIALIZED (
+    SELECT id FROM account WHERE id = $3 AND state = 'open' AND ($10::text IS NULL OR password_hash = $10) FOR SHARE),
+cleared AS (
     UPDATE sign_in_try SET tries = CASE WHEN key_hash = $7 THEN 0 ELSE greatest(tries - 1, 0) END
-    WHERE key_hash = ANY($8)),
+    WHERE key_hash = ANY($8) AND EXISTS (SELECT FROM them)),
 device AS (
-    INSERT INTO known_device (account_id, token_hash) VALUES ($3, $9)
+    INSERT INTO known_device (account_id, token_hash) SELECT id, $9 FROM them
     ON CONFLICT (account_id, token_hash) DO UPDATE SET last_used_at = clock_timestamp())
 INSERT INTO session (id, token_hash, account_id, expires_at, address, user_agent, acr)
-VALUES ($1, $2, $3, $4, $5, $6, $10)
+SELECT $1, $2, id, $4, $5, $6, $11 FROM them
 """
 
 
@@ -48,10 +51,13 @@ async def open_session(
     budgets: Sequence[Budget] = (),
     device: str | None = None,
     acr: Acr = Acr.PASSWORD,
+    proved: str | None = None,
 ) -> rules.SignIn:
     """A session for `settings().session_days`, under a token that nobody has seen before.
 
-    `device` is the token of a device known to the account; without one this device becomes known.
+    `device` is the token of a device known to the account; without one this device becomes known. `proved` is the
+    hash of the password that was proved before. Errors: CredentialsInvalid when it is not the account's any more, or
+    the account was closed.
     """
     token = rules.new_token()
     opened = rules.SignIn(
@@ -61,7 +67,7 @@ async def open_session(
         clock.now() + timedelta(days=settings().session_days),
         device or rules.new_token(rules.DEVICE_PREFIX),
     )
-    await db.execute(
+    made = await db.execute(
         _OPEN,
         opened.session_id,
         rules.token_hash(token),
@@ -72,8 +78,11 @@ async def open_session(
         budgets[0].key if budgets else None,
         [one.key for one in budgets],
         rules.token_hash(opened.device),
+        proved,
         str(acr),
     )
+    if not made:
+        raise rules.CredentialsInvalid()
     return opened
 
 

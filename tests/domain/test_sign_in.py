@@ -172,3 +172,27 @@ async def test_sessions_are_listed_and_ended_by_their_holder_alone(db: None) -> 
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_h12_a_password_changed_while_it_is_compared_opens_nothing(
+    db: None, monkeypatch: pytest.MonkeyPatch, is_closed: bool
+) -> None:
+    """Who keeps signing in with a stolen password must not have a session left after the reset."""
+    session = await opened()
+    compare = passwords.match
+
+    async def slow(stored: str | None, password: str) -> bool:
+        is_right = await compare(stored, password)
+        if is_closed:
+            await identity.close(session.account_id)
+        else:
+            await identity.set_password(session.account_id, NEW)
+        return is_right
+
+    monkeypatch.setattr(passwords, "match", slow)
+    with pytest.raises(CredentialsInvalid):
+        await identity.sign_in(EMAIL, PASSWORD, ADDRESS)
+
+    assert await core.value("SELECT count(*) FROM session") == 0
+    assert await core.value("SELECT max(tries) FROM sign_in_try WHERE tries > 0") is not None
