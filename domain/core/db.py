@@ -273,13 +273,15 @@ async def _rollback(connection: Any) -> None:
 async def _commit(connection: Any) -> None:
     _count("COMMIT")
     try:
-        await connection.execute("COMMIT")
+        done = await connection.execute("COMMIT")
     except AWAY as error:
         _drop(connection)
         raise CommitUnknown() from error
     except BaseException:
         _drop(connection)
         raise
+    # The server answers ROLLBACK, and no error, when a failed statement was caught inside: nothing was kept.
+    assert done == "COMMIT", done
 
 
 async def _release(connection: Any) -> None:

@@ -149,7 +149,7 @@ class Together(Generic[Ask, Answer]):
             await self._one_by_one(batch)
 
     async def _write_alone(self, asks: Sequence[Ask]) -> Sequence[Answer]:
-        """A deadlock is nobody's fault: its loser asks again. A lock that does not come free is not waited for twice."""
+        """A deadlock is nobody's fault: its loser asks again. Nobody waits twice for a lock that stays taken."""
         try:
             return await self._write(asks)
         except asyncpg.LockNotAvailableError as error:

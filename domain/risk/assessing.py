@@ -34,9 +34,9 @@ async def assess(subjects: Sequence[Subject]) -> list[Decision]:
     """Judge payments and store the decisions with everything they depended on, in the order asked.
 
     Two statements for any number: one read, one write that also counts each payment against its pivots; within a
-    set the earlier ones count for the later. Call it outside of a transaction: the counters of a busy address stay locked until the commit, and a
-    decision has to survive the rollback of what it refused. Nothing is raised for an outcome; the
-    caller acts on `outcome`.
+    set the earlier ones count for the later. Call it outside of a transaction: the counters of a busy address stay
+    locked until the commit, and a decision has to survive the rollback of what it refused. Nothing is raised for
+    an outcome; the caller acts on `outcome`.
     """
     assert not (tiers and db.in_transaction()), "a tier may be a network call"
     current, found = await _look_up(subjects)

@@ -18,6 +18,7 @@ from schema.root import schema
 from server.graphql.door import Door
 from server.graphql.request import Asked
 from tests import make
+from tests.database import as_owner
 from tests.letters import last_token, owed
 
 EMAIL, PASSWORD, ADDRESS = "buyer@shop.test", "correct horse battery", "203.0.113.9"
@@ -70,7 +71,7 @@ async def buyer(door: Door, email: str = EMAIL) -> str:
 async def placed(shop: make.Shop, email: str) -> orders.Order:
     """An unpaid order of a guest with this contact."""
     order = await make.order(shop)
-    await core.execute(
+    await as_owner(
         "UPDATE orders SET email = $2, email_hash = $3 WHERE id = $1",
         order.id,
         email,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import asyncpg
@@ -76,3 +77,28 @@ async def test_k05_no_word_is_set_aside_because_the_database_was_away(
     assert await core.value("SELECT count(*) FROM money_exception") == 0
     assert await checkout.fulfil(order.lane) == 1
     assert await make.status([order.id]) == ["delivered"]
+
+
+async def test_k05_a_statement_whose_failure_was_swallowed_is_never_taken_for_a_commit(
+    db: None,
+) -> None:
+    """The server answers COMMIT of a failed transaction with ROLLBACK and no error."""
+    rung = 0
+
+    async def ring() -> None:
+        nonlocal rung
+        rung += 1
+
+    async def swallow() -> None:
+        async with core.transaction():
+            core.after_commit(ring)
+            await make.shop()
+            with contextlib.suppress(asyncpg.DivisionByZeroError):
+                await core.execute("SELECT 1 / 0")
+
+    with pytest.raises(AssertionError, match="ROLLBACK"):
+        await swallow()
+
+    assert rung == 0
+    assert await core.value("SELECT count(*) FROM shop") == 0
+    assert await core.value("SELECT 1") == 1

@@ -181,7 +181,7 @@ async def test_c06_no_pruner_forgets_an_order_with_an_attempt() -> None:
     shop = await make.shop()
     order = await make.order(shop)
     await make.attempt(order)
-    await db.execute(
+    await as_owner(
         "UPDATE orders SET expires_at = '2020-01-01', created_at = '2020-01-01', status = 'expired'"
     )
     for entry in cron.EVERY:
