@@ -137,7 +137,7 @@ async def test_who_goes_away_before_the_set_begins_asks_for_nothing() -> None:
     await asyncio.sleep(0)
     writer.gate.set()
 
-    assert await asyncio.gather(first, stays) == [2, 6]
+    assert [await first, await stays] == [2, 6]
     assert writer.sets == [[1], [3]]
 
 
