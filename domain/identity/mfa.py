@@ -259,9 +259,17 @@ async def finish(token: str, waiting: Any, where: From, acr: Acr) -> SignIn:
     hashed = rules.token_hash(where.device or "") if is_known else None
     budgets = rules.sign_in_budgets(waiting["email"], where.address, hashed)
     device = where.device if is_known else None
-    return await sessions.open_session(
-        waiting["account_id"], where, budgets=budgets, device=device, acr=acr
-    )
+    try:
+        return await sessions.open_session(
+            waiting["account_id"],
+            where,
+            budgets=budgets,
+            device=device,
+            acr=acr,
+            proved=waiting["password_hash"],
+        )
+    except rules.CredentialsInvalid:  # changed since the first half
+        raise SignInExpired() from None
 
 
 async def _count(account_id: UUID, address: str | None) -> Sequence[Budget]:
