@@ -354,3 +354,21 @@ async def test_what_is_over_is_forgotten(db: None) -> None:
 
     assert await identity.prune() == 1
     assert await core.value("SELECT count(*) FROM half_sign_in") == 0
+
+
+async def test_h12_a_password_changed_during_the_other_half_opens_nothing(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by, app, _ = await enrolled()
+    token, look = await needs(), mfa.half_of
+
+    async def look_and_change(token: str, where: From) -> object:
+        found = await look(token, where)
+        await identity.set_password(by.account_id, "another horse battery")
+        return found
+
+    monkeypatch.setattr(mfa, "half_of", look_and_change)
+    with pytest.raises(SignInExpired):
+        await mfa.complete(token, app.at(clock.now()), WHERE)
+
+    assert await core.value("SELECT count(*) FROM session") == 0

@@ -144,14 +144,11 @@ async def test_payments_judged_together_count_for_each_other(rules: None) -> Non
     assert [one.outcome for one in together] == (
         [risk.Outcome.ALLOW] * 3 + [risk.Outcome.CHALLENGE] * 3 + [risk.Outcome.ALLOW]
     )
-    # The order that came twice in the set is one order.
-    counts = await database.row(
-        "SELECT sum(decisions) AS decisions, sum(orders) AS orders, sum(usd_minor) AS usd FROM risk_counter"
-        " WHERE pivot_hash = $1",
-        address,
+    sql = (
+        "SELECT sum(decisions), sum(orders), sum(usd_minor) FROM risk_counter WHERE pivot_hash = $1"
     )
-    assert counts is not None
-    assert (counts["decisions"], counts["orders"], counts["usd"]) == (6, 5, 5 * 1_990)
+    [counts] = await database.fetch(sql, address)
+    assert tuple(counts) == (6, 5, 5 * 1_990)  # the order that came twice is one order
     for one in together:
         assert (await risk.replay(one.id)).is_equal
 
