@@ -130,24 +130,20 @@ async def test_velocity_counts_per_pivot_and_window(rules: None) -> None:
 
 
 async def test_payments_judged_together_count_for_each_other(rules: None) -> None:
-    """A burst from one address gains nothing by arriving in one set."""
     await live(
         "test_burst",
         risk.Velocity(risk.PivotKind.ADDRESS, risk.Measure.ORDERS, 3_600, limit=3),
         risk.Outcome.CHALLENGE,
     )
-    address = os.urandom(32)
-    burst = [subject(address_hash=address) for _ in range(5)]
+    burst = [subject(address_hash=b"a burst from one address") for _ in range(5)]
 
     together = await risk.assess([*burst, burst[0], subject()])
 
-    assert [one.outcome for one in together] == (
-        [risk.Outcome.ALLOW] * 3 + [risk.Outcome.CHALLENGE] * 3 + [risk.Outcome.ALLOW]
-    )
+    assert "".join(one.outcome[0] for one in together) == "aaaccca"  # allow, challenge
     sql = (
         "SELECT sum(decisions), sum(orders), sum(usd_minor) FROM risk_counter WHERE pivot_hash = $1"
     )
-    [counts] = await database.fetch(sql, address)
+    [counts] = await database.fetch(sql, burst[0].address_hash)
     assert tuple(counts) == (6, 5, 5 * 1_990)  # the order that came twice is one order
     for one in together:
         assert (await risk.replay(one.id)).is_equal
