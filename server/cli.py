@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from server import demo_options
 from server.audit_cli import audit
 
 if TYPE_CHECKING:
@@ -248,10 +249,15 @@ def buy(
     country: Annotated[
         str | None,
         typer.Option(
-            "--from", "--country", help="Look like a buyer from there, e.g. HK (development only)."
+            "--from",
+            "--country",
+            help="Look like a buyer from there, e.g. HK (development only).",
+            callback=demo_options.country,
         ),
     ] = None,
-    currency: Annotated[str | None, typer.Option(help="Pay in it, e.g. JPY.")] = None,
+    currency: Annotated[
+        str | None, typer.Option(help="Pay in it, e.g. JPY.", callback=demo_options.currency)
+    ] = None,
     quantity: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     product: Annotated[
         str | None, typer.Option(help="Words of its title, e.g. scarce; default the first one.")

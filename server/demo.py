@@ -205,8 +205,11 @@ async def _done(
     )
     await _flow(client, begun, steps)
     steps.console.print(
-        f"From the click on pay to the goods: [bold]{took_ms:,.0f} ms[/]."
-        f" Order {order['number']}: {client.url}/orders/{order['id']}#accessKey={begun['accessKey']}\n"
+        f"From the click on pay to the goods: [bold]{took_ms:,.0f} ms[/]. Order {order['number']}:"
+    )
+    # One line however narrow the window: a broken address opens nothing.
+    steps.console.print(
+        f"{client.url}/orders/{order['id']}#accessKey={begun['accessKey']}\n", soft_wrap=True
     )
 
 

@@ -272,8 +272,13 @@ def _click(sandbox: Sandbox, request: Request) -> Response:
     if payment is None or choice not in ("pay", "decline"):
         return HTMLResponse(page.render(None), 404, page.headers(None))
     headers = page.headers(payment)
-    if payment.status != "created" or challenge.waits(payment):
+    if challenge.waits(payment):
         return RedirectResponse(f"/pay/{payment.payment_id}", 303, headers)
+    if payment.status != "created":
+        # Who wants to pay what the timer has paid already is done; everyone else is told what stands.
+        is_done = choice == "pay" and payment.status in ("captured", "processing")
+        after = payment.return_url if is_done else f"/pay/{payment.payment_id}"
+        return RedirectResponse(after, 303, headers)
     if choice == "pay":
         sandbox.payments.confirm(payment)
     else:

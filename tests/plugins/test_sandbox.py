@@ -94,6 +94,22 @@ async def test_page_declines_and_a_second_click_changes_nothing(
     assert len(await shop.quiet(0.2)) == 1
 
 
+async def test_a_click_after_the_timer_leads_back_to_the_shop_and_pays_nothing_more(
+    sandbox: RunningSandbox, shop: Shop
+) -> None:
+    _, url = await opened(sandbox, shop)
+    first = await sandbox.click(url, "pay")
+    (told,) = await shop.wait()
+
+    late = await sandbox.click(url, "pay")
+    refused = await sandbox.click(url, "decline")
+
+    assert told.statement["status"] == "captured"
+    assert first == late == (303, f"{shop.url}/orders/ord_1?key=abc")
+    assert refused == (303, url.removeprefix(sandbox.url))  # it says that it was paid
+    assert len(await shop.quiet(0.2)) == 1
+
+
 async def test_a10_looking_and_going_back_pays_nothing(sandbox: RunningSandbox, shop: Shop) -> None:
     reference, url = await opened(sandbox, shop)
 

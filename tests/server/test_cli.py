@@ -54,6 +54,20 @@ def test_each_command_has_help(command: str) -> None:
     assert "--help" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "typed", "hint"),
+    [("--from", "Hongkong", "two letters, e.g. HK"), ("--currency", "¥", "its code, e.g. JPY")],
+)
+def test_a_misspelt_country_or_currency_is_told_how_it_is_spelt(
+    option: str, typed: str, hint: str
+) -> None:
+    done = kami("demo", "buy", option, typed)
+
+    assert done.returncode == 2
+    assert hint in " ".join(done.stderr.split())
+    assert "Buying" not in done.stdout
+
+
 def test_the_supervisor_imports_nothing_heavy() -> None:
     code = (
         "import sys, server.cli, server.supervisor\n"

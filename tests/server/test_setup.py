@@ -35,11 +35,11 @@ def checkout(tmp_path: Path) -> Path:
     return made
 
 
-def run(*command: str, checkout: Path) -> subprocess.CompletedProcess[str]:
+def run(*command: str, checkout: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=checkout,
-        env={"PATH": str(checkout.parent / "old"), "HOME": str(checkout.parent)},
+        env={"PATH": str(checkout.parent / "old"), "HOME": str(checkout.parent), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -82,6 +82,36 @@ def test_nothing_is_done_when_nothing_has_changed(checkout: Path) -> None:
     for wanted in ("base", "dev"):
         done = run("/bin/sh", "bin/setup", wanted, checkout=checkout)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "seen"),
+    [
+        ({"cert": "/company.pem", "index-url": "https://mirror/simple"}, {},
+         "https://mirror/simple /company.pem"),
+        ({}, {"PIP_INDEX_URL": "https://named/", "PIP_CERT": "/named.pem"}, "https://named/ /named.pem"),
+        ({"cert": "/company.pem", "index-url": "https://mirror/simple"},
+         {"UV_DEFAULT_INDEX": "https://uv/", "SSL_CERT_FILE": "/uv.pem"}, "https://uv/ /uv.pem"),
+    ],
+)  # fmt: skip
+def test_the_installer_follows_the_mirror_and_certificates_pip_is_set_up_with(
+    checkout: Path, settings: dict[str, str], environment: dict[str, str], seen: str
+) -> None:
+    answers = "".join(f"  *' global.{name}') echo {value} ;;\n" for name, value in settings.items())
+    for path, script in {
+        ".venv/bin/python": "exit 0",
+        ".venv/uv/bin/python": f'case " $*" in\n{answers}  *) exit 1 ;;\nesac',
+        ".venv/uv/bin/uv": 'echo "$UV_DEFAULT_INDEX $SSL_CERT_FILE" >> "$HOME/seen"',
+    }.items():
+        made = checkout / path
+        made.parent.mkdir(parents=True, exist_ok=True)
+        made.write_text(f"#!/bin/sh\n{script}\n")
+        made.chmod(0o755)
+
+    done = run("/bin/sh", "bin/setup", "base", checkout=checkout, **environment)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (checkout.parent / "seen").read_text().splitlines()[-1] == seen
 
 
 def test_scripts_can_be_run_and_ci_does_what_make_test_does() -> None:
