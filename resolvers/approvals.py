@@ -9,13 +9,14 @@ from uuid import UUID
 import strawberry
 
 from domain import checkout
-from domain.core import four_eyes, ids
+from domain.core import four_eyes
 from domain.core.errors import FieldInvalid
 from domain.core.four_eyes import Approval
 from domain.identity import OperatorRole
 from resolvers import access
 from resolvers.context import Asked
 from resolvers.delivery import Handled, handled
+from resolvers.inputs import decode
 from resolvers.page import Listing, Page
 
 
@@ -49,7 +50,7 @@ async def propose(info: Asked, input: ProposeManualPaymentInput) -> Approval:
     """Ask for a second pair of eyes."""
     viewer = access.require_operator(info.context, OperatorRole.FINANCE)
     return await checkout.propose_manual(
-        ids.decode(input.order_id, "ord"),
+        decode(input.order_id, "ord", "orderId"),
         reason=input.reason,
         evidence=input.evidence,
         asked_by=viewer.account_id,
@@ -61,7 +62,7 @@ async def approve(info: Asked, input: ApproveManualPaymentInput) -> Handled:
     """Be the second pair of eyes: the payment enters the inbox and is fulfilled like every other."""
     viewer = access.require_operator(info.context, OperatorRole.FINANCE)
     order_id = await checkout.approve_manual(
-        ids.decode(input.approval_id, "apr"),
+        decode(input.approval_id, "apr", "approvalId"),
         hash_of(input.request_hash),
         approved_by=viewer.account_id,
         once=info.context.once(info),

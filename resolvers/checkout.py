@@ -15,7 +15,7 @@ from domain.core.money import Money
 from domain.orders import LINES_MAX, OrderView
 from resolvers import payments, visitors
 from resolvers.context import Asked
-from resolvers.inputs import MoneyInput
+from resolvers.inputs import MoneyInput, decode
 from resolvers.orders import Paid, Seen
 from resolvers.payments import Offered
 from resolvers.scalars import CountryCode, CurrencyCode, LanguageCode
@@ -162,9 +162,9 @@ async def buy_again(info: Asked, input: BuyAgainInput) -> Paid:
     lines, shown = (None, []) if input.lines is None else _lines(input.lines)
     bought = await checkout.buy_again(
         checkout.Wish(
-            order_id=ids.decode(input.order_id, "ord"),
+            order_id=decode(input.order_id, "ord", "orderId"),
             access_key=input.access_key,
-            saved_id=ids.decode(input.saved_method_id, "svm"),
+            saved_id=decode(input.saved_method_id, "svm", "savedMethodId"),
             lines=lines,
             shown=shown,
             coupon=input.coupon or None,

@@ -11,11 +11,11 @@ import strawberry
 
 from domain import catalogue, checkout
 from domain.catalogue import GoodReport, ReportState
-from domain.core import ids
 from domain.core.errors import NotFound
 from domain.identity import OperatorRole, Role
 from resolvers import access
 from resolvers.context import Asked
+from resolvers.inputs import decode
 from resolvers.page import Listing, Page
 
 DECIDERS = (Role.CATALOGUE, Role.SUPPORT, OperatorRole.SUPPORT)
@@ -63,10 +63,10 @@ class ReplaceGoodInput:
 async def report(info: Asked, input: ReportGoodInput) -> GoodReport:
     """Say that a good does not work."""
     return await checkout.report_good(
-        ids.decode(input.order_id, "ord"),
+        decode(input.order_id, "ord", "orderId"),
         input.access_key,
-        ids.decode(input.line_id, "lin"),
-        ids.decode(input.good_id, "god") if input.good_id else None,
+        decode(input.line_id, "lin", "lineId"),
+        decode(input.good_id, "god", "goodId") if input.good_id else None,
         input.reason,
         info.context.once(info),
     )
@@ -74,7 +74,7 @@ async def report(info: Asked, input: ReportGoodInput) -> GoodReport:
 
 async def decide(info: Asked, input: ReplaceGoodInput) -> GoodReport:
     """Replace a dead good, confirm that it is dead, or refuse the report."""
-    report_id = ids.decode(input.report_id, "rep")
+    report_id = decode(input.report_id, "rep", "reportId")
     found = await catalogue.find_report(report_id)
     if not access.may_see(info.context, found.merchant_id):
         raise NotFound(path=("input", "reportId"))

@@ -11,12 +11,13 @@ from uuid import UUID
 import strawberry
 
 from domain import checkout, delivery, orders, settlement
-from domain.core import db, ids
+from domain.core import db
 from domain.core.errors import FieldInvalid, NotFound
 from domain.core.money import Money
 from domain.identity import Forbidden, OperatorRole, Role
 from resolvers import access
 from resolvers.context import Asked
+from resolvers.inputs import decode
 from resolvers.orders import Seen, parts_of
 from resolvers.page import Listing, Page
 
@@ -74,7 +75,7 @@ class Doubt:
 
 async def deliver(info: Asked, input: DeliverGoodsInput) -> Handled:
     """Hand over goods for one line."""
-    order_id = ids.decode(input.order_id, "ord")
+    order_id = decode(input.order_id, "ord", "orderId")
     await _require(info, order_id, Role.OWNER, Role.CATALOGUE, Role.SUPPORT)
     if not 1 <= len(input.contents) <= CONTENTS_MAX:
         raise FieldInvalid(path=("input", "contents"), reason="count")
@@ -83,7 +84,7 @@ async def deliver(info: Asked, input: DeliverGoodsInput) -> Handled:
         if await once.claim({"order_id": str(order_id)}) is None:
             await delivery.deliver(
                 order_id,
-                ids.decode(input.line_id, "lin"),
+                decode(input.line_id, "lin", "lineId"),
                 input.contents,
                 note=f"by {info.context.caller}",
             )
@@ -93,7 +94,7 @@ async def deliver(info: Asked, input: DeliverGoodsInput) -> Handled:
 async def review(info: Asked, input: ReviewHeldOrderInput) -> Handled:
     """Release or decline an order that risk held."""
     access.require_operator(info.context, OperatorRole.RISK, OperatorRole.SUPPORT)
-    order_id = ids.decode(input.order_id, "ord")
+    order_id = decode(input.order_id, "ord", "orderId")
     once = info.context.once(info)
     async with db.transaction():
         if await once.claim({"order_id": str(order_id)}) is None:

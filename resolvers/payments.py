@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import strawberry
 
 from domain import checkout, geo, payments
-from domain.core import ids
 from domain.core.errors import FieldInvalid
 from domain.core.money import Money
 from domain.orders import OrderView
 from domain.payments.ports import Method
 from resolvers import visitors
 from resolvers.context import Asked
+from resolvers.inputs import decode
 from resolvers.orders import Paid, Seen
 from resolvers.visitors import SignalsInput
 
@@ -84,14 +84,16 @@ class PayInput:
 async def pay(info: Asked, input: PayInput) -> Paid:
     """Start or continue paying; what the buyer does next is in `nextAction`."""
     paying = await checkout.pay(
-        ids.decode(input.order_id, "ord"),
+        decode(input.order_id, "ord", "orderId"),
         input.method,
         visitors.of(info, input.signals),
         info.context.once(info),
         access_key=input.access_key,
         return_url=_return_url(input.return_url),
         saves=input.save_method,
-        saved_id=ids.decode(input.saved_method_id, "svm") if input.saved_method_id else None,
+        saved_id=decode(input.saved_method_id, "svm", "savedMethodId")
+        if input.saved_method_id
+        else None,
     )
     return paid(paying)
 
@@ -130,8 +132,8 @@ class Forgotten:
 async def forget(info: Asked, input: ForgetMethodInput) -> Forgotten:
     """Forget a saved method here at once, and at its provider as soon as it answers."""
     order = await checkout.forget_method(
-        ids.decode(input.order_id, "ord"),
-        ids.decode(input.saved_method_id, "svm"),
+        decode(input.order_id, "ord", "orderId"),
+        decode(input.saved_method_id, "svm", "savedMethodId"),
         access_key=input.access_key,
     )
     return Forgotten(Seen(OrderView(order), is_buyer=True, sees_split=False), input.saved_method_id)

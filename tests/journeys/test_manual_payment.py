@@ -321,6 +321,16 @@ async def test_e06_two_approved_payments_of_one_order_are_not_both_money(
     assert await clearing("manual", "suspense") == 0
 
 
+@pytest.mark.parametrize("order_id", ["", "nonsense", ids.encode("pay", ANN.account_id)])
+async def test_e06_what_is_no_id_of_an_order_is_not_found_at_its_place(
+    platform: Platform, order_id: str
+) -> None:
+    answer = await propose(platform, order_id)
+
+    assert (answer["__typename"], answer["path"]) == ("NotFound", ["input", "orderId"])
+    assert await numbers() == NOTHING
+
+
 async def test_e06_an_expired_order_paid_by_hand_is_delivered_while_there_is_stock(
     platform: Platform,
 ) -> None:
