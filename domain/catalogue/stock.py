@@ -165,8 +165,10 @@ async def reserve(
     assert db.in_transaction(), "a reservation commits with what it is for"
     await _check_holds(asks, limits)
     of_keys: list[Ask] = []
-    for ask in asks:
-        keys, uses = await _split(ask.merchant_id, ask.lines)
+    parts = [(ask, *await _split(ask.merchant_id, ask.lines)) for ask in asks]
+    if len(asks) > 1:
+        await _lock_uses([(ask.merchant_id, one[1]) for ask, _, uses in parts for one in uses])
+    for ask, keys, uses in parts:
         if uses and not await _claim_uses(ask.order_id, ask.merchant_id, uses, "reserved"):
             raise OutOfStock(variant_id=uses[0][1], available=0)
         if keys:
@@ -300,6 +302,17 @@ async def _claim_uses(order_id: UUID, merchant_id: UUID, lines: Sequence[Line], 
     lock (D03, D04)."""
     columns = [list(column) for column in zip(*lines, strict=True)]
     return bool(await db.value(_USES, order_id, merchant_id, *columns, state))
+
+
+async def _lock_uses(wanted: Sequence[tuple[UUID, UUID]]) -> None:
+    """Lock the limited ones of (merchant, variant) in one order, whatever order a set takes their uses in."""
+    if wanted:
+        await db.execute(
+            "SELECT FROM reusable_key WHERE merchant_id = ANY($1) AND variant_id = ANY($2) AND state = 'active'"
+            " AND use_limit IS NOT NULL ORDER BY id FOR NO KEY UPDATE",
+            list({merchant_id for merchant_id, _ in wanted}),
+            list({variant_id for _, variant_id in wanted}),
+        )
 
 
 _ALLOCATE = """

@@ -223,6 +223,24 @@ async def reusable(limit: int | None, content: str = "https://get.example/abc") 
     return shop
 
 
+async def test_d03_sets_that_want_the_same_limited_contents_never_wait_in_a_circle(
+    db: None,
+) -> None:
+    shops = [await reusable(limit=100, content=f"content {number}") for number in range(4)]
+
+    async def reserve_set(order: list[make.Shop]) -> None:
+        asks = [
+            Ask(ids.uuid7(), shop.merchant_id, [(ids.uuid7(), shop.variant_id, 1)])
+            for shop in order
+        ]
+        async with core.transaction():
+            await catalogue.reserve(asks, clock.now() + timedelta(minutes=5))
+
+    await asyncio.gather(*(reserve_set(shops[:: 1 - 2 * (turn % 2)]) for turn in range(8)))
+
+    assert await core.value("SELECT array_agg(used) FROM reusable_key") == [8] * 4
+
+
 async def hold(shop: make.Shop, quantity: int = 1) -> UUID:
     order, line = ids.uuid7(), (ids.uuid7(), shop.variant_id, quantity)
     async with core.transaction():
