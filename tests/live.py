@@ -126,8 +126,13 @@ def start(servers: database.Servers, name: str, **environment: str) -> LiveServe
 
 
 def free_port() -> int:
-    """A port that is free now, below the range that outgoing connections use, with its neighbour free too."""
-    for number in range(20_000 + os.getpid() % 5_000, 32_000, 2):
+    """A port that is free now, below the range that outgoing connections use, with its neighbour free too.
+
+    Each process of a run looks in a stretch of its own: what is free for two at once is taken by one of them.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    stretch = 20_000 + worker % 4 * 3_000
+    for number in range(stretch + os.getpid() % 1_000, stretch + 3_000, 2):
         with socket.socket() as first, socket.socket() as second:
             try:
                 first.bind(("127.0.0.1", number))

@@ -19,6 +19,7 @@ from schema.root import schema
 from tests import make, rows
 from tests.api import second_factor as two
 from tests.api.second_factor import EMAIL, PASSWORD, Person, protected, signed_in
+from tests.database import as_owner
 
 INVITE = """mutation ($input: InviteMemberInput!) { inviteMember(input: $input) @idempotent(key: "k1") {
   __typename ... on Invitation { email } ... on Problem { code path } } }"""
@@ -216,7 +217,7 @@ async def test_a_large_refund_takes_a_proof_a_small_one_does_not(
     person, merchant_id = await owner()
     await protected(person)
     order_id = await _order_of(merchant_id)
-    await core.execute(
+    await as_owner(
         "UPDATE orders SET captured_minor = 10000, returned_minor = 300, total_minor = 10000 WHERE id = $1",
         order_id,
     )
