@@ -321,7 +321,11 @@ async def test_e06_two_approved_payments_of_one_order_are_not_both_money(
     assert await clearing("manual", "suspense") == 0
 
 
-@pytest.mark.parametrize("order_id", ["", "nonsense", ids.encode("pay", ANN.account_id)])
+@pytest.mark.parametrize(
+    "order_id",
+    ["", "nonsense", ids.encode("pay", ANN.account_id)],
+    ids=["empty", "nonsense", "other"],
+)
 async def test_e06_what_is_no_id_of_an_order_is_not_found_at_its_place(
     platform: Platform, order_id: str
 ) -> None:
