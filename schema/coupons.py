@@ -10,7 +10,7 @@ from domain.catalogue import ManagedCoupon
 from domain.core import ids
 from resolvers import coupons as resolve
 from resolvers.coupons import CouponKind
-from schema.field import Who, derived, field, mutation_field, object_type, query_field
+from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.money import Money
 from schema.node import Node, register
 from schema.page import Connection
@@ -94,10 +94,7 @@ class CouponQuery:
         description="A merchant's coupons, ended ones too, newest first.",
         args={
             "merchantId": "The merchant, one the caller belongs to.",
-            "first": "How many of the newest, 1 to 100.",
-            "last": "How many of the oldest, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
+            **NEWEST_FIRST,
         },
     )
 

@@ -26,6 +26,14 @@ from schema.directives import RequiresAcr
 
 T = TypeVar("T")
 
+# What every list that begins with the newest takes.
+NEWEST_FIRST = {
+    "first": "How many of the newest, 1 to 100.",
+    "last": "How many of the oldest, 1 to 100.",
+    "after": "Cursor to continue behind.",
+    "before": "Cursor to continue before.",
+}
+
 
 class Who(StrEnum):
     """Who may call a root field; what they may see is decided by the resolver, object by object."""

@@ -6,7 +6,7 @@ import strawberry
 
 from resolvers import money as resolve
 from resolvers.money import Booked, Pot, Sheet
-from schema.field import Who, field, object_type, query_field
+from schema.field import NEWEST_FIRST, Who, field, object_type, query_field
 from schema.money import Money
 from schema.orders import Order
 from schema.page import Connection
@@ -56,10 +56,7 @@ class MerchantQuery:
         description="A merchant's orders, newest first. Goods are never shown here.",
         args={
             **_WHOSE,
-            "first": "How many of the newest, 1 to 100.",
-            "last": "How many of the oldest, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
+            **NEWEST_FIRST,
         },
     )
     merchant_balances: list[MerchantBalance] = query_field(

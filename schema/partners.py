@@ -12,7 +12,7 @@ from domain.partners import Page as PageRow
 from resolvers import partners as resolve
 from resolvers.partners import AppAuthentication, AppGone, AppGrantType, Credentials, GrantEnded
 from resolvers.stepup import FRESH
-from schema.field import Who, derived, field, mutation_field, object_type, query_field
+from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.money import Money
 from schema.node import Node, register
 from schema.page import Connection
@@ -188,10 +188,7 @@ class PartnerQuery:
         description="What apps may do in a merchant now, newest first.",
         args={
             **_WHOSE,
-            "first": "How many of the newest, 1 to 100.",
-            "last": "How many of the oldest, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
+            **NEWEST_FIRST,
         },
     )
 

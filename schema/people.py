@@ -19,7 +19,7 @@ from resolvers.people import (
     SignedIn,
     SignedOut,
 )
-from schema.field import Who, derived, field, mutation_field, object_type, query_field
+from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.orders import Order
 from schema.page import Connection
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
@@ -100,10 +100,7 @@ class Viewer:
         description="The orders placed with exactly its address, newest first; none before the address is proved.",
         resolver=resolve.bought,
         args={
-            "first": "How many of the newest, 1 to 100.",
-            "last": "How many of the oldest, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
+            **NEWEST_FIRST,
         },
     )
     is_operator: bool = derived(

@@ -18,7 +18,7 @@ from domain.core import ids
 from resolvers import products as resolve
 from resolvers.product_inputs import DeliveryKind, ShelfState
 from schema.catalogue import PriceTier, Shop, Translation
-from schema.field import Who, derived, field, mutation_field, object_type, query_field
+from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.money import Money
 from schema.page import Connection
 from schema.problems import Conflict, InvalidInput, NotFound, Unavailable
@@ -178,10 +178,7 @@ class ProductQuery:
         description="A merchant's products, hidden and archived ones too, newest first.",
         args={
             "merchantId": "The merchant, one the caller belongs to.",
-            "first": "How many of the newest, 1 to 100.",
-            "last": "How many of the oldest, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
+            **NEWEST_FIRST,
             "shopId": "Those of one shop only.",
             "state": "Those in one state only.",
         },

@@ -6,7 +6,7 @@ import strawberry
 
 from resolvers import stock as resolve
 from resolvers.stock import Moved
-from schema.field import Who, field, mutation_field, object_type, query_field
+from schema.field import NEWEST_FIRST, Who, field, mutation_field, object_type, query_field
 from schema.page import Connection
 from schema.problems import InvalidInput, NotFound, Unavailable
 from schema.products import StockLot
@@ -40,10 +40,7 @@ class StockQuery:
         description="The lots of a variant with their counts, newest first.",
         args={
             "variantId": "The variant, `var_…`, of a merchant the caller belongs to.",
-            "first": "How many of the newest, 1 to 100.",
-            "last": "How many of the oldest, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
+            **NEWEST_FIRST,
         },
     )
 

@@ -20,7 +20,7 @@ from resolvers import webhooks as resolve
 from resolvers.orders import cursor_of
 from resolvers.stepup import FRESH
 from resolvers.webhooks import Deleted, DryRun, Redelivered, Tried, WithSecret
-from schema.field import Who, derived, field, mutation_field, object_type, query_field
+from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.node import Node, register
 from schema.page import Connection
 from schema.problems import Conflict, InvalidInput, NotFound, Problem, Unavailable, problem
@@ -144,10 +144,7 @@ class WebhookEndpoint(Node, Versioned):
         resolver=resolve.deliveries,
         description="What it was told and is to be told, newest first.",
         args={
-            "first": "How many of the newest, 1 to 100.",
-            "last": "How many of the oldest, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
+            **NEWEST_FIRST,
             "state": "Only those in this state; READY counts LEASED too.",
         },
     )

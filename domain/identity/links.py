@@ -221,14 +221,9 @@ async def _audit(
     actor_id: UUID | None = None,
     request_id: str | None = None,
 ) -> None:
-    await db.execute(
-        "INSERT INTO audit_log (actor_kind, actor_id, action, subject_id, facts_json, request_id, address)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    actor = audit.Actor(
         "account" if actor_id else "link",
-        str(actor_id or subject_id),
-        action,
-        subject_id,
-        facts,
-        request_id,
-        audit.address(),
+        ids.encode("acc", actor_id or subject_id),
+        request_id=request_id,
     )
+    await audit.record(None, actor, action, subject_id, **facts)

@@ -310,14 +310,5 @@ async def _lost(merchant_id: UUID, account_id: UUID) -> None:
 async def _audit(
     merchant_id: UUID, by: Actor, action: str, subject_id: UUID, facts: Mapping[str, Any]
 ) -> None:
-    await db.execute(
-        "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json, request_id,"
-        " address) VALUES ($1, 'account', $2, $3, $4, $5, $6, $7)",
-        merchant_id,
-        str(by.account_id),
-        action,
-        subject_id,
-        dict(facts),
-        by.request_id,
-        audit.address(),
-    )
+    actor = audit.Actor("account", ids.encode("acc", by.account_id), request_id=by.request_id)
+    await audit.record(merchant_id, actor, action, subject_id, **facts)

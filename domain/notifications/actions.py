@@ -322,17 +322,13 @@ async def resend(
             ):
                 raise TooSoon()
             return 0
-        await db.execute(
-            "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id,"
-            " facts_json, request_id, address)"
-            " VALUES ($1, $2, $3, 'mail.resend', $4, $5, $6, $7)",
+        await audit.record(
             rows[0]["merchant_id"],
-            actor_kind,
-            actor_id,
+            audit.Actor(actor_kind, actor_id, request_id=request_id),
+            "mail.resend",
             order_id,
-            {"template": str(template), "rounds": [row["round"] for row in rows]},
-            request_id,
-            audit.address(),
+            template=str(template),
+            rounds=[row["round"] for row in rows],
         )
         return len(rows)
 

@@ -221,13 +221,4 @@ def _check_reason(reason: str) -> None:
 async def _audit(
     actor: str, action: str, subject_id: UUID, *, merchant_id: UUID | None = None, **facts: Any
 ) -> None:
-    await db.execute(
-        "INSERT INTO audit_log (merchant_id, actor_kind, actor_id, action, subject_id, facts_json, address)"
-        " VALUES ($1, 'operator', $2, $3, $4, $5, $6)",
-        merchant_id,
-        actor,
-        action,
-        subject_id,
-        facts,
-        audit.address(),
-    )
+    await audit.record(merchant_id, audit.Actor("operator", actor), action, subject_id, **facts)
