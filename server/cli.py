@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server import demo_options
-from server.audit_cli import audit
+from server.chain_cli import audit, ledger
 
 if TYPE_CHECKING:
     from domain.core.settings import Settings
@@ -33,6 +33,7 @@ app = typer.Typer(
 demo = typer.Typer(help="Try the running platform.", no_args_is_help=True)
 app.add_typer(demo, name="demo")
 app.add_typer(audit, name="audit")
+app.add_typer(ledger, name="ledger")
 
 
 class Queue(StrEnum):

@@ -15,9 +15,7 @@ from domain.ledger.days import snapshot_day
 from domain.ledger.holds import expire, hold, read_hold, resolve
 from domain.ledger.invariants import check
 from domain.ledger.models import (
-    Broken,
     Entry,
-    Head,
     Hold,
     HoldState,
     Journal,
@@ -45,7 +43,7 @@ from domain.ledger.rules import (
     TransferInvalid,
     digest,
 )
-from domain.ledger.seals import SealImpossible, head, seal, verify
+from domain.ledger.seals import chain, head, seal, verify
 
 __all__ = [
     "PURPOSES",
@@ -54,12 +52,10 @@ __all__ = [
     "AccountInvalid",
     "AccountKey",
     "Balance",
-    "Broken",
     "CeilingExceeded",
     "CurrencyMismatch",
     "DayOpen",
     "Entry",
-    "Head",
     "Hold",
     "HoldNotOpen",
     "HoldState",
@@ -69,7 +65,6 @@ __all__ = [
     "KeyReused",
     "NotReversible",
     "Opened",
-    "SealImpossible",
     "Statement",
     "Transfer",
     "TransferInvalid",
@@ -79,6 +74,7 @@ __all__ = [
     "available",
     "balance",
     "balances",
+    "chain",
     "check",
     "close",
     "digest",

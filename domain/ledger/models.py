@@ -142,19 +142,3 @@ class Statement:
     opening_minor: int
     entries: list[Entry]
     has_more: bool
-
-
-class Head(NamedTuple):
-    """The end of a seal chain, to be kept elsewhere: a chain cut behind it no longer reaches it."""
-
-    seq: int
-    hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """The first place where the books and their seals differ."""
-
-    seq: int
-    journal_id: UUID | None
-    reason: str

@@ -11,7 +11,7 @@ from asyncpg.exceptions import RestrictViolationError
 
 from domain.core import audit, audit_chain, ids
 from domain.core import db as core
-from domain.core.audit_chain import Broken, Head
+from domain.core.hash_chain import Broken, Head, SealImpossible
 from tests import horizon
 from tests.database import as_owner
 from workers import audit as sealer
@@ -219,7 +219,7 @@ async def test_h30_the_first_bad_row_is_named(
     broken = await audit_chain.verify(known=known)
     assert broken is not None
     named = None if subject is None else numbers[subject - 1]
-    assert (broken.seq, broken.no) == (seq, named), broken
+    assert (broken.seq, broken.subject) == (seq, named), broken
     told = await audit_chain.verify()
     assert (told is None) == (
         statements[-1].startswith("TRUNCATE audit_seal") or "seq > 3" in statements[-1]
@@ -261,7 +261,7 @@ async def test_a_chain_whose_last_row_is_gone_is_not_continued(db: None) -> None
     await sabotage("DELETE FROM audit_log WHERE no = (SELECT max(no) FROM audit_log)")
     await write(1, after=2)
 
-    with pytest.raises(audit_chain.SealImpossible):
+    with pytest.raises(SealImpossible):
         await audit_chain.seal()
     assert await core.value("SELECT count(*) FROM audit_seal") == 2
 

@@ -10,6 +10,7 @@ import pytest
 
 from domain import ledger
 from domain.core import db as core_db
+from domain.core.hash_chain import Broken, Head, SealImpossible
 from tests import horizon
 from tests.domain.ledger_books import Shop
 
@@ -46,7 +47,7 @@ async def test_every_journal_is_sealed_once_in_order(db: None) -> None:
     assert [row["prev_hash"] for row in rows] == hashes[:-1]
     assert len(set(hashes)) == 6
     assert await ledger.verify() is None
-    assert await ledger.head() == ledger.Head(5, hashes[-1])
+    assert await ledger.head() == Head(5, hashes[-1])
 
 
 async def test_the_seal_is_the_hash_of_the_documented_text(db: None) -> None:
@@ -235,7 +236,7 @@ async def test_l25_a_journal_slipped_in_behind_the_head_is_told(db: None) -> Non
 
     assert await ledger.seal() == 0
     broken = await ledger.verify()
-    assert broken == ledger.Broken(3, forged, "journal without a seal behind the head")
+    assert broken == Broken(3, forged, "journal without a seal behind the head")
 
 
 async def test_a_transaction_counter_that_went_back_stops_the_sealer(db: None) -> None:
@@ -243,5 +244,5 @@ async def test_a_transaction_counter_that_went_back_stops_the_sealer(db: None) -
     await ledger.seal()
     await _sabotage("UPDATE ledger_journal SET txid = (1::bigint << 62)::text::xid8")
 
-    with pytest.raises(ledger.SealImpossible):
+    with pytest.raises(SealImpossible):
         await ledger.seal()

@@ -14,6 +14,7 @@ from domain.core import bell, heartbeat, rights
 from domain.core.settings import load, settings
 from server import doctor, listen
 from tests.database import as_owner
+from tests.live import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ async def findings() -> dict[str, list[doctor.Finding]]:
 
 
 async def test_a_fresh_machine_has_nothing_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAMI_PORT", "47116")
+    monkeypatch.setenv("KAMI_PORT", str(free_port()))
     code, text = await report()
 
     assert code == 0
@@ -283,10 +284,11 @@ async def test_h31_the_role_is_looked_at(db: None, monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_taken_port_says_who_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with listen.take("127.0.0.1", 47_118):
-        monkeypatch.setenv("KAMI_PORT", "47118")
-        [found] = (await findings())["port 47118"]
+    with listen.take("127.0.0.1", 0) as ours:
+        port = ours.getsockname()[1]
+        monkeypatch.setenv("KAMI_PORT", str(port))
+        [found] = (await findings())[f"port {port}"]
 
     assert found.verdict is doctor.Verdict.WRONG
-    assert "47118" in found.fact
+    assert str(port) in found.fact
     assert found.remedy

@@ -1,4 +1,4 @@
-"""`kami audit`: the exit code says whether the chain fits, the words name the first bad row (CASES H30)."""
+"""`kami audit` and `kami ledger`: the exit code says whether the chain fits, words name the first bad row (H30)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import asyncio
 from pathlib import Path
 from uuid import UUID
 
+from domain import ledger
 from domain.core import audit, audit_chain
 from domain.core import db as core
+from domain.core.hash_chain import Head
 from tests import horizon
 from tests.database import owner
+from tests.domain import ledger_books
 from tests.server.test_cli import kami
 
 
@@ -21,9 +24,9 @@ async def written(count: int) -> None:
     await audit_chain.seal()
 
 
-async def run(*arguments: str) -> tuple[int, str, str]:
+async def run(*arguments: str, of: str = "audit") -> tuple[int, str, str]:
     """(exit code, output, complaints)."""
-    done = await asyncio.to_thread(kami, "audit", *arguments)
+    done = await asyncio.to_thread(kami, of, *arguments)
     return done.returncode, done.stdout.strip(), done.stderr.strip()
 
 
@@ -49,7 +52,7 @@ async def test_h30_a_whole_chain_then_a_bad_row_then_a_cut_tail(db: None, tmp_pa
         await core.execute("UPDATE audit_log SET action = 'other' WHERE no = 2")
     bad = await run("verify")
 
-    assert (code, audit_chain.Head.read(head) is not None) == (0, True)
+    assert (code, Head.read(head) is not None) == (0, True)
     assert fits == (0, f"4 rows fit, 0 wait to be sealed\nhead {head}", "")
     assert waits == (0, f"4 rows fit, 1 wait to be sealed\nhead {head}", "")
     assert cut == (1, "", "broken at 3: tail cut")
@@ -60,3 +63,30 @@ async def test_nothing_yet_and_nonsense(db: None) -> None:
     assert await run("head") == (1, "", "nothing is sealed yet")
     assert await run("verify") == (0, "0 rows fit, 0 wait to be sealed", "")
     assert (await run("verify", "--head", "12"))[0] == 2
+
+
+async def test_h30_the_books_whole_then_an_edited_amount_then_an_edited_balance(db: None) -> None:
+    shop = ledger_books.Shop()
+    legs = [shop.transfer("provider_clearing", "merchant_available", 9)]
+    first = await ledger.post("sale:1", legs, kind="sale")
+    await ledger.post("sale:2", legs, kind="sale")
+    await horizon.passed()
+    await ledger.seal()
+
+    _, head, _ = await run("head", of="ledger")
+    fits = await run("verify", "--head", head, of="ledger")
+    async with owner():
+        await core.execute("SET LOCAL session_replication_role = replica")
+        await core.execute("UPDATE ledger_journal SET kind = 'gift' WHERE id = $1", first.id)
+    edited = await run("verify", of="ledger")
+    async with owner():
+        await core.execute("SET LOCAL session_replication_role = replica")
+        await core.execute(
+            "UPDATE ledger_transfer SET amount_minor = 8 WHERE journal_id = $1", first.id
+        )
+    code, told, complaints = await run("verify", of="ledger")
+
+    assert fits == (0, f"2 journals fit, 0 wait to be sealed\nhead {head}", "")
+    assert edited == (1, "", f"broken at 1, journal {first.id}: content changed")
+    assert (code, told) == (1, "")
+    assert complaints.startswith("I2 "), complaints
