@@ -5,7 +5,6 @@ The wire format is docs/guides/sandbox.md; this file shares no code with the pro
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
 import re
@@ -13,11 +12,8 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
-
-import aiohttp
-from yarl import URL
 
 from domain.core import clock
 from domain.core.money import CURRENCIES, Money
@@ -33,8 +29,10 @@ from domain.payments.ports import (
     RefundRequest,
     RefundState,
 )
-from plugins.payment import sandbox_words, strict
-from plugins.payment.strict import NAME, Unproven
+from plugins import strict
+from plugins.calls import Calls
+from plugins.payment import sandbox_words
+from plugins.strict import NAME, Unproven
 
 AGE_MAX_S = 300
 SECRET_MIN = 24
@@ -73,9 +71,6 @@ class Sandbox:
     methods: tuple[Method, ...] = field(default=METHODS, init=False, repr=False)
     success_word: bytes = field(default=b"success", init=False, repr=False)
     failure_word: bytes = field(default=b"fail", init=False, repr=False)
-    _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         if len(self.secret) < SECRET_MIN:
@@ -83,6 +78,10 @@ class Sandbox:
                 f"KAMI_SANDBOX_SECRET is missing or shorter than {SECRET_MIN} bytes; make one: "
                 "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
+
+    @cached_property
+    def _calls(self) -> Calls:
+        return Calls(self.base_url, self.timeout_s, self.connections_max, tries=TRIES_MAX)
 
     async def charge(self, request: ChargeRequest) -> ChargeAnswer:
         """Open a payment; safe to repeat. UNKNOWN whenever the answer is missing or unproved."""
@@ -174,27 +173,12 @@ class Sandbox:
 
     async def close(self) -> None:
         """Close the running loop's connections; the next call opens new ones."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        await self._calls.close()
 
     def _sign(self, direction: str, account: str, base: bytes, body: bytes) -> bytes:
         label = f"kami-sandbox/v1/{direction}/{account}".encode()
         key = hmac.digest(self.secret, label, "sha256")
         return b"v1=" + hmac.digest(key, base + body, "sha256").hex().encode()
-
-    def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.connections_max, keepalive_timeout=20),
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent",),
-            )
-        return session
 
     async def _call(
         self, method: str, path: str, account: str, asked: Mapping[str, object] | None = None
@@ -213,7 +197,9 @@ class Sandbox:
             "Sandbox-Nonce": nonce,
             "Sandbox-Signature": signature,
         }
-        status, claimed, got = await self._exchange(method, path, headers, body)
+        status, claimed, got = await self._calls.exchange(
+            method, path, headers, body, proof="Sandbox-Signature"
+        )
         base = _base("response", account, signature, str(status))
         proof = self._sign("response", account, base, got)
         if not hmac.compare_digest(proof, claimed.encode("utf-8", "backslashreplace")):
@@ -221,32 +207,6 @@ class Sandbox:
         if status >= 500:
             raise Unproven(f"http_{status}")
         return status, strict.json_object(got)
-
-    async def _exchange(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, str, bytes]:
-        """(status, signature claimed, body) within `timeout_s`. Errors: Unproven."""
-        url = URL(self.base_url.rstrip("/") + path, encoded=True)
-        session = self._session()
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                for left in reversed(range(TRIES_MAX)):
-                    try:
-                        async with session.request(
-                            method, url, data=body, headers=headers, allow_redirects=False
-                        ) as response:
-                            claimed = response.headers.get("Sandbox-Signature", "")
-                            return response.status, claimed, await strict.body(response)
-                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                        if not left:
-                            raise
-        except TimeoutError:
-            raise Unproven("timeout") from None
-        except aiohttp.ClientConnectorError:
-            raise Unproven("unreachable") from None
-        except (aiohttp.ClientError, OSError, ValueError):
-            raise Unproven("broken_answer") from None
-        raise AssertionError("the loop returns or raises")
 
 
 def _base(direction: str, *parts: str) -> bytes:

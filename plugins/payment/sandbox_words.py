@@ -18,8 +18,8 @@ from domain.payments.ports import (
     RefundState,
     SavedToken,
 )
-from plugins.payment import strict
-from plugins.payment.strict import Unproven
+from plugins import strict
+from plugins.strict import Unproven
 
 _CHARGE_STATES = {
     "created": ChargeState.REQUIRES_ACTION,

@@ -6,23 +6,21 @@ key of its own; an answer is bound to the request it answers. What is not proved
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
-
-import aiohttp
-from yarl import URL
 
 from domain.catalogue.ports import SupplyAnswer, SupplyRequest, SupplyState
 from domain.core import clock
 from domain.core.errors import DomainError
 from domain.core.money import Money
+from plugins import strict
+from plugins.calls import Calls
+from plugins.strict import NAME, Unproven
 
 BODY_MAX = 1024 * 1024
 CODE_MAX = 4_000
@@ -32,21 +30,12 @@ SECRET_MIN = 24
 FAILURES_MAX = 5
 OPEN_S = 30.0
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _STATES = {
     "done": SupplyState.DONE,
     "pending": SupplyState.PENDING,
     "refused": SupplyState.REFUSED,
 }
 _FIELDS = {"reference", "state", "codes", "cost", "code", "message"}
-
-
-class _Unproven(Exception):
-    """Nothing one can believe came back; `reason` is a short code."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 @dataclass
@@ -79,9 +68,6 @@ class HttpSupplier:
     connections_max: int = 4  # a bulkhead: one slow supplier holds at most so many of our calls
 
     _breaker: _Breaker = field(default_factory=_Breaker, init=False, repr=False, compare=False)
-    _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self) -> None:
         if len(self.secret) < SECRET_MIN:
@@ -89,6 +75,10 @@ class HttpSupplier:
                 f"the secret of supplier {self.name} is missing or shorter than {SECRET_MIN} bytes; make one: "
                 "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
+
+    @cached_property
+    def _calls(self) -> Calls:
+        return Calls(self.base_url, self.timeout_s, self.connections_max, body_max=BODY_MAX)
 
     async def order(self, request: SupplyRequest) -> SupplyAnswer:
         """Buy under our reference. UNKNOWN whenever the answer is missing or unproved."""
@@ -101,14 +91,12 @@ class HttpSupplier:
 
     async def query(self, reference: str, *, quantity: int) -> SupplyAnswer:
         """Where an order stands; NOT_FOUND only on the signed word that it never came."""
-        assert _NAME.fullmatch(reference), reference
+        assert NAME.fullmatch(reference), reference
         return await self._ask("GET", f"/v1/orders/{reference}", None, reference, quantity)
 
     async def close(self) -> None:
         """Close the running loop's connections; the next call opens new ones."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        await self._calls.close()
 
     async def _ask(
         self,
@@ -123,7 +111,7 @@ class HttpSupplier:
         try:
             status, got = await self._call(method, path, asked)
             answer = _answer(status, got, reference, quantity, is_query=method == "GET")
-        except _Unproven as lost:
+        except Unproven as lost:
             self._breaker.failed()
             return SupplyAnswer(SupplyState.UNKNOWN, raw_code=lost.reason)
         self._breaker.succeeded()
@@ -132,7 +120,7 @@ class HttpSupplier:
     async def _call(
         self, method: str, path: str, asked: Mapping[str, object] | None
     ) -> tuple[int, dict[str, Any]]:
-        """(status, fields) of an answer signed for this very request. Errors: _Unproven."""
+        """(status, fields) of an answer signed for this very request. Errors: Unproven."""
         body = b"" if asked is None else json.dumps(asked, separators=(",", ":")).encode()
         timestamp, nonce = str(int(clock.now().timestamp())), secrets.token_hex(16)
         signature = self._sign("request", f"{timestamp}.{nonce}.{method}.{path}.".encode(), body)
@@ -143,81 +131,25 @@ class HttpSupplier:
             "Kami-Nonce": nonce,
             "Kami-Signature": signature,
         }
-        status, claimed, got = await self._exchange(method, path, headers, body)
+        status, claimed, got = await self._calls.exchange(
+            method, path, headers, body, proof="Kami-Signature"
+        )
         proof = self._sign("response", f"{signature}.{status}.".encode(), got)
         if not hmac.compare_digest(proof.encode(), claimed.encode("utf-8", "backslashreplace")):
-            raise _Unproven("answer_signature" if status < 400 else f"http_{status}")
+            raise Unproven("answer_signature" if status < 400 else f"http_{status}")
         if status >= 500:
-            raise _Unproven(f"http_{status}")
+            raise Unproven(f"http_{status}")
         return status, _object(got)
-
-    async def _exchange(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, str, bytes]:
-        url = URL(self.base_url.rstrip("/") + path, encoded=True)
-        try:
-            async with (
-                asyncio.timeout(self.timeout_s),
-                self._session().request(
-                    method, url, data=body, headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                claimed = response.headers.get("Kami-Signature", "")
-                return response.status, claimed, await _read(response)
-        except TimeoutError:
-            raise _Unproven("timeout") from None
-        except aiohttp.ClientConnectorError:
-            raise _Unproven("unreachable") from None
-        except (aiohttp.ClientError, OSError, ValueError):
-            raise _Unproven("broken_answer") from None
 
     def _sign(self, direction: str, base: bytes, body: bytes) -> str:
         key = hmac.digest(self.secret, f"kami-supplier/v1/{direction}".encode(), "sha256")
         return "v1=" + hmac.digest(key, base + body, "sha256").hex()
 
-    def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self.connections_max, keepalive_timeout=20),
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent",),
-            )
-        return session
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > BODY_MAX:
-            response.close()
-            raise _Unproven("answer_too_large")
-        chunks.append(chunk)
-    return b"".join(chunks)
-
 
 def _object(raw: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("duplicate key")
-        return found
-
-    def refuse(text: str) -> None:
-        raise ValueError(text[:40])
-
-    try:
-        value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=unique, parse_float=refuse, parse_constant=refuse
-        )
-    except (ValueError, RecursionError):
-        raise _Unproven("not_json") from None
-    if not isinstance(value, dict) or not value.keys() <= _FIELDS:
-        raise _Unproven("fields")
+    value = strict.json_object(raw)
+    if not value.keys() <= _FIELDS:
+        raise Unproven("fields")
     return value
 
 
@@ -230,32 +162,32 @@ def _answer(
             return SupplyAnswer(SupplyState.NOT_FOUND, raw_code=code)
         if status in (400, 404, 410, 422) and code and not is_query:
             return SupplyAnswer(SupplyState.REFUSED, raw_code=code, raw_message=message)
-        raise _Unproven(f"http_{status}")
+        raise Unproven(f"http_{status}")
     state = _STATES.get(_text(got, "state"))
     if status != 200 or state is None or got.get("reference") != reference:
-        raise _Unproven("fields")
+        raise Unproven("fields")
     codes = _codes(got.get("codes", []))
     # Goods are complete and come with `done` only: nothing is delivered in part, twice or by accident (I08).
     if len(codes) != (quantity if state is SupplyState.DONE else 0) or len(set(codes)) < len(codes):
-        raise _Unproven("codes")
+        raise Unproven("codes")
     return SupplyAnswer(state, codes, _cost(got.get("cost")), code, message)
 
 
 def _text(got: Mapping[str, Any], key: str) -> str:
     value = got.get(key, "")
     if not isinstance(value, str):
-        raise _Unproven("fields")
+        raise Unproven("fields")
     return "".join(char for char in value[:120] if char.isprintable())
 
 
 def _codes(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise _Unproven("codes")
+        raise Unproven("codes")
     for code in value:
         if not isinstance(code, str) or not 0 < len(code) <= CODE_MAX or code != code.strip():
-            raise _Unproven("codes")
+            raise Unproven("codes")
         if not code.isprintable():
-            raise _Unproven("codes")
+            raise Unproven("codes")
     return tuple(value)
 
 
@@ -263,11 +195,11 @@ def _cost(value: object) -> Money | None:
     if value is None:
         return None
     if not isinstance(value, dict) or value.keys() != {"value", "currency"}:
-        raise _Unproven("cost")
+        raise Unproven("cost")
     text, currency = value["value"], value["currency"]
     if not isinstance(text, str) or not isinstance(currency, str):
-        raise _Unproven("cost")
+        raise Unproven("cost")
     try:
         return Money.parse(text, currency)
     except DomainError:
-        raise _Unproven("cost") from None
+        raise Unproven("cost") from None

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
@@ -18,6 +17,7 @@ from domain.core import addresses, clock
 from domain.core.addresses import UrlNotAllowed
 from domain.webhooks.ports import Message, Reply
 from plugins import outgoing
+from plugins.calls import Sessions
 from plugins.outgoing import AddressRefused
 
 TIMEOUT_S = 15.0
@@ -36,9 +36,7 @@ class HttpCarrier:
     look_up: Any = socket.getaddrinfo
     context: ssl.SSLContext | None = None
 
-    _sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
-    )
+    _sessions: Sessions = field(default_factory=Sessions, init=False, repr=False, compare=False)
     _resolvers: list[outgoing.Resolver] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
@@ -97,29 +95,23 @@ class HttpCarrier:
 
     async def close(self) -> None:
         """Close the running loop's connections; the next call opens new ones."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        await self._sessions.close()
         while self._resolvers:
             await self._resolvers.pop().close()
 
     def _session(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
+        def connector() -> aiohttp.TCPConnector:
             resolver = outgoing.Resolver(is_open=self.is_open, look_up=self.look_up)
             self._resolvers.append(resolver)
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=outgoing.connector(
-                    resolver, is_open=self.is_open, context=self.context, limit=CONNECTIONS_MAX
-                ),
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                read_bufsize=ANSWER_MAX,
-                skip_auto_headers=("User-Agent", "Accept-Encoding"),
+            return outgoing.connector(
+                resolver, is_open=self.is_open, context=self.context, limit=CONNECTIONS_MAX
             )
-        return session
+
+        return self._sessions.of_loop(
+            connector,
+            read_bufsize=ANSWER_MAX,
+            skip_auto_headers=("User-Agent", "Accept-Encoding"),
+        )
 
 
 def retry_after_s(text: str | None) -> float | None:

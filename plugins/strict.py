@@ -1,4 +1,4 @@
-"""How every payment adapter reads a provider: bounded, strict, and never a guess about money."""
+"""How every adapter reads a provider: bounded, strict, and never a guess about money."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z", re.ASCII)
 
 
 class Unproven(Exception):
-    """The provider said nothing we can believe; `reason` is a short code for the attempt's row."""
+    """The provider said nothing we can believe; `reason` is a short code for the row that asked."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-async def body(response: aiohttp.ClientResponse) -> bytes:
-    """The whole answer, at most BODY_MAX bytes as sent. Errors: Unproven; the connection is cut."""
+async def body(response: aiohttp.ClientResponse, *, at_most: int = BODY_MAX) -> bytes:
+    """The whole answer, at most `at_most` bytes as sent. Errors: Unproven; the connection is cut."""
     chunks, size = [], 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
-        if size > BODY_MAX:
+        if size > at_most:
             response.close()
             raise Unproven("answer_too_large")
         chunks.append(chunk)
