@@ -50,7 +50,8 @@ class Context:
     """`info.context` of every resolver.
 
     `address` is the client's, from listed proxies only. `cookies` are to be set with the response, None where none
-    can be; `device` is the token of a known device, in the cookie of this browser. `replays` maps a response key to
+    can be; `device` is the token of a known device, in the cookie of this browser. `guard` refuses a frame of a stream
+    whose caller has lost the right to it since it was opened. `replays` maps a response key to
     stored JSON that replaces the field's value; every callable in `finished` receives (response key, completed
     value) of each root field of a mutation that ended without an error, before the response is sent.
     """
@@ -65,6 +66,7 @@ class Context:
         "credential",
         "device",
         "finished",
+        "guard",
         "is_replayed",
         "known_market",
         "loaders",
@@ -108,6 +110,7 @@ class Context:
         self.asked_language: str | None = None
         self.known_market: Market | None = None
         self.is_replayed = False
+        self.guard: Callable[[], None] | None = None
         self.loaders: dict[Any, DataLoader[Any, Any]] | None = None
         self.replays: dict[str, bytes] = {}
         self.finished: list[Finished] = []

@@ -60,12 +60,17 @@ class Watched:
         """The event as callers with `sight` are told it."""
         found = self._happened.get((sight, event.sequence))
         if found is None:
-            seen = self._seen.get(sight)
-            if seen is None:
-                seen = self._seen[sight] = Seen(self.view, *sight)
+            seen = self.seen(sight)
             found = Happened(seen.order.id, *event, seen)
             self._happened[sight, event.sequence] = found
         return found
+
+    def seen(self, sight: Sight) -> Seen:
+        """The order as callers with `sight` see it."""
+        seen = self._seen.get(sight)
+        if seen is None:
+            seen = self._seen[sight] = Seen(self.view, *sight)
+        return seen
 
 
 async def watch(
@@ -97,7 +102,7 @@ async def watch(
         while True:
             event = await listener.next()
             if event is None:
-                yield _heartbeat()
+                yield heartbeat()
                 continue
             if event.sequence > last + 1:
                 yield Gap(cursor_of(subject, event.sequence - 1))
@@ -131,7 +136,7 @@ def _look(parts: frozenset[str]) -> live.Look[Watched, orders.Happening]:
 _beat = Heartbeat(datetime.min.replace(tzinfo=UTC))
 
 
-def _heartbeat() -> Heartbeat:
+def heartbeat() -> Heartbeat:
     """The heartbeat of this second, one object for all listeners: the door writes it out once."""
     global _beat
     now = clock.now().replace(microsecond=0)

@@ -14,8 +14,8 @@ from domain.orders import EventKind, Line
 from domain.orders import OrderStateConflict as StateConflict
 from domain.settlement import FundsLeg
 from domain.settlement import RefundExceedsCaptured as ExceedsCaptured
+from resolvers import following, watching
 from resolvers import orders as resolve
-from resolvers import watching
 from resolvers.orders import Happened, Refunded, Seen
 from resolvers.watching import Gap, Heartbeat
 from schema.catalogue import Shop
@@ -122,7 +122,9 @@ class DeliveredGood:
 class OrderEvent:
     """Replayed from the log after `after`, then live."""
 
-    cursor: str = field(description="Pass as `after` to continue behind this event.")
+    cursor: str = field(
+        description="Pass as `after` to continue behind this event, in the stream it came by."
+    )
     sequence: int = field(description="Counts from 1 without gaps.")
     occurred_at: datetime = derived(lambda one: one.at, description="When it was recorded.")
     kind: EventKind = derived(lambda one: EventKind(one.kind), description="What happened.")
@@ -204,7 +206,7 @@ class StreamHeartbeat:
 
 OrderEventFrame = Annotated[
     OrderEvent | StreamGap | StreamHeartbeat,
-    strawberry.union("OrderEventFrame", description="What a subscription to an order carries."),
+    strawberry.union("OrderEventFrame", description="What a subscription to orders carries."),
 ]
 
 
@@ -304,5 +306,16 @@ class OrderSubscription:
             "orderId": "The order.",
             "accessKey": "Its buyer's key.",
             "after": "Cursor of the last event seen; from the beginning when omitted.",
+        },
+    )
+    merchant_events: OrderEventFrame = subscription_field(
+        following.watch,
+        who=(Who.MERCHANT, Who.OPERATOR, Who.APP),
+        description="Everything that happens to all orders of a merchant: replayed after `after`, then live, with a "
+        "heartbeat. Events of one order come in their order, and none is left out or told twice behind a cursor; "
+        "`cursor` of an event is one of this list. For who may read `orders`.",
+        args={
+            "merchantId": "The merchant, `mer_…`.",
+            "after": "Cursor of the last event seen, or `eventCursor` of an export; from now on when omitted.",
         },
     )

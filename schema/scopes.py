@@ -69,6 +69,7 @@ ROOTS: Mapping[str, str] = {
     "Mutation.updateShop": _SHELF,
     "Mutation.updateVariant": _SHELF,
     "Mutation.withdrawCards": _STOCK,
+    "Subscription.merchantEvents": _ORDERS,
     "Subscription.orderEvents": _ORDERS,
 }
 

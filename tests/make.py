@@ -129,7 +129,8 @@ async def order(
         lines=[line],
         expires_at=clock.now() + expires_in,
     )
-    return (await orders.place([placement]))[order_id]
+    async with db.transaction():
+        return (await orders.place([placement]))[order_id]
 
 
 async def attempt(

@@ -19,6 +19,7 @@ import structlog
 
 from domain.core import bell, db, trace
 from domain.core.errors import DomainError
+from domain.core.feed import Feed
 from domain.core.settings import settings
 
 QUEUE_MAX = 256
@@ -43,6 +44,13 @@ class TooManyListeners(DomainError):
 
     code = "TOO_MANY_SUBSCRIPTIONS"
     retryable = True
+
+
+class Sleeper(Protocol):
+    """Somebody who waits, and wants to be woken for a heartbeat."""
+
+    def wake(self) -> None:
+        """End the wait."""
 
 
 class News(Protocol):
@@ -171,8 +179,9 @@ class Hub:
         self._bell = asyncio.Event()
         self._beat_s = settings().live_heartbeat_s
         # Who waits, and until when; all wait equally long, so the first is the next to hear a heartbeat.
-        self.expected: dict[Listener[Any, Any], float] = {}
+        self.expected: dict[Sleeper, float] = {}
         self.count = 0
+        self.feed = Feed(self)
 
     @contextlib.asynccontextmanager
     async def listen(
@@ -182,11 +191,9 @@ class Hub:
 
         Listeners with the same `look` are read for together. Errors: TooManyListeners.
         """
-        if self.count >= LISTENERS_MAX:
-            raise TooManyListeners()
+        self.enter()
         listener = Listener(self, order_id, after, look)
         self._listeners.setdefault(order_id, []).append(listener)
-        self.count += 1
         try:
             # The past is read by the same path as the present: the order counts as moved now.
             self._touch([order_id])
@@ -198,7 +205,13 @@ class Hub:
             if not rest:
                 del self._listeners[order_id]
 
-    def expect(self, listener: Listener[Any, Any]) -> None:
+    def enter(self) -> None:
+        """Count one more who listens. Errors: TooManyListeners."""
+        if self.count >= LISTENERS_MAX:
+            raise TooManyListeners()
+        self.count += 1
+
+    def expect(self, listener: Sleeper) -> None:
         """Wake `listener` at the end of a heartbeat's time; it leaves `expected` when it wakes."""
         tick_s = self._beat_s / TICKS
         self.expected[listener] = asyncio.get_running_loop().time() + self._beat_s - tick_s
@@ -215,6 +228,7 @@ class Hub:
             group.create_task(self._sweep())
             group.create_task(self._beat())
             group.create_task(self._serve())
+            group.create_task(self.feed.run())
 
     async def _hear(self) -> None:
         async for topic, order_ids in bell.listen(bell.ORDERS):
@@ -222,12 +236,14 @@ class Hub:
                 self._touch(UUID(order_id) for order_id in order_ids)
             else:
                 self._touch(list(self._listeners))
+            self.feed.ring()
 
     async def _sweep(self) -> None:
         """Rings may be lost: look at every order now and then."""
         while True:
             await asyncio.sleep(SWEEP_S)
             self._touch(list(self._listeners))
+            self.feed.ring()
 
     async def _beat(self) -> None:
         """One clock for all heartbeats: whoever is due within a tick is woken together."""

@@ -106,6 +106,8 @@ async def place(placements: Sequence[Placement]) -> dict[UUID, Order]:
     ]
     columns = [*zip(*heads, strict=True), *zip(*lines, strict=True)]
     rows = await db.fetch(_PLACE, *columns)
+    # Nobody can be watching a new order, but its merchant is followed as a whole.
+    events.announce(*(row["id"] for row in rows))
     return {row["id"]: order(row) for row in rows}
 
 

@@ -59,11 +59,13 @@ class Stream:
         return self
 
     async def __anext__(self) -> Frame:
-        """The next frame. Errors: SessionOver; whatever the source raises."""
+        """The next frame. Errors: SessionOver; whatever the source, or its guard, raises."""
         payload = await anext(self.source)
         if self.context.credential is not None:
             await self.door.readmit(self.context)
             self.door.check_scopes(self.ready.operation, self.context)
+        if self.context.guard is not None:
+            self.context.guard()
         return Frame(await self._body(payload), payload)
 
     async def _body(self, payload: Any) -> bytes:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from domain.core import clock
+from domain.core.events import Place
+from resolvers.following import cursor_of
 from tests.architecture.world import IMPORT_KEY, PASSWORD, Caller, World
 
 Arguments = Callable[[World, Caller], dict[str, Any]]
@@ -54,6 +57,10 @@ QUERIES: Mapping[str, Arguments] = {
     "Query.node shp": lambda w, c: {"id": w.shop_id},
     "Query.node prd": lambda w, c: {"id": w.product},
     "Query.node var": lambda w, c: {"id": w.variant},
+    "Subscription.merchantEvents": lambda w, c: {
+        "merchantId": w.merchant,
+        "after": cursor_of(w.shop.merchant_id, Place(0, 0, 0), clock.now()),
+    },
     "Subscription.orderEvents": lambda w, c: {"orderId": w.order, "accessKey": c.access_key},
 }
 # Each is asked for something that its own rules refuse after the right was looked at, so that nothing changes.

@@ -69,7 +69,8 @@ async def priced(of: make.Shop, *, price_minor: int, payable_minor: int) -> Orde
         lines=[line],
         expires_at=clock.now() + timedelta(minutes=30),
     )
-    return (await orders.place([placement]))[order_id]
+    async with db.transaction():
+        return (await orders.place([placement]))[order_id]
 
 
 @pytest.mark.parametrize(
