@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from domain import fx, identity
+from domain import fx, identity, partners
 from domain.core import bell, db, live, once
 from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
@@ -141,6 +141,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         asyncio.ensure_future(fx.keep_fresh()),
         asyncio.ensure_future(live.hub().run()),
         asyncio.ensure_future(identity.connections().run()),
+        asyncio.ensure_future(partners.connections().run()),
     ]
     try:
         yield

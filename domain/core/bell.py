@@ -17,6 +17,7 @@ ORDERS = "orders"
 CAPTURES = "captures"
 PROMISES = "promises"
 PEOPLE = "people"  # accounts whose sessions or rights have changed
+APPS = "apps"  # grants that have ended, apps that have changed
 IDS_MAX = 500
 RING_EVERY_S = 0.003
 

@@ -34,6 +34,7 @@ from domain.partners.grants import (
     take_up,
     waiting,
 )
+from domain.partners.presence import connections
 from domain.partners.proofs import (
     Proven,
     assertion,
@@ -108,6 +109,7 @@ __all__ = [
     "assertion",
     "change",
     "change_self",
+    "connections",
     "delete",
     "delete_self",
     "deny",

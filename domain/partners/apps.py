@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.core import audit, db, ids, versions, words
 from domain.core.audit import Actor
 from domain.core.errors import FieldInvalid, NotFound
-from domain.partners import proofs, queries, rules
+from domain.partners import presence, proofs, queries, rules
 from domain.partners.rules import App, AuthMethod, Manifest, OAuthRefused
 
 SELF_REGISTERED_MAX = 10_000
@@ -109,7 +109,7 @@ async def change(
             scopes=sorted(manifest.scopes),
             redirect_uris=list(manifest.redirect_uris),
         )
-    queries.forget()
+    await presence.tell(app_id)
 
 
 async def rotate_secret(merchant_id: UUID, app_id: UUID, *, actor: Actor) -> str:
@@ -142,7 +142,7 @@ async def delete(merchant_id: UUID, app_id: UUID, *, actor: Actor) -> None:
             raise NotFound()
         await _end_grants(app_id)
         await audit.record(merchant_id, actor, "app.deleted", app_id)
-    queries.forget()
+    await presence.tell(app_id)
 
 
 async def _end_grants(app_id: UUID) -> None:
@@ -182,7 +182,7 @@ async def change_self(app: App, manifest: Manifest) -> App:
     """Replace the manifest of a self-registered app (RFC 7592, 2.2). Errors: InputInvalid."""
     words.refuse(faults(manifest))
     await db.execute(_UPDATE, *_columns(manifest), app.id)
-    queries.forget()
+    await presence.tell(app.id)
     return (await queries.apps([app.id]))[app.id]
 
 
@@ -191,7 +191,7 @@ async def delete_self(app: App) -> None:
     async with db.transaction():
         await db.execute("UPDATE partner_app SET state = 'deleted' WHERE id = $1", app.id)
         await _end_grants(app.id)
-    queries.forget()
+    await presence.tell(app.id)
 
 
 def is_secret(app: App, given: str) -> bool:

@@ -13,7 +13,7 @@ from domain.core.audit import Actor
 from domain.core.errors import NotFound
 from domain.core.money import Money
 from domain.identity import Acr
-from domain.partners import details, queries, rules
+from domain.partners import details, presence, queries, rules
 from domain.partners.rules import App, AppLimitExceeded, Asked, Limit, OAuthRefused
 
 URN = "urn:ietf:params:oauth:request_uri:"
@@ -180,7 +180,8 @@ async def _grant(
         [limit.most.currency for limit in asked.limits],
         [limit.most.minor for limit in asked.limits],
     )
-    await db.execute(_TOO_MANY, app.id, merchant_id, account_id, rules.GRANTS_MAX)
+    if await db.execute(_TOO_MANY, app.id, merchant_id, account_id, rules.GRANTS_MAX):
+        await presence.tell(app.id)
     actor = Actor("merchant", ids.encode("acc", account_id))
     await audit.record(
         merchant_id,
@@ -214,6 +215,7 @@ async def allow_client(
             " WHERE app_id = $1 AND kind = 'client' AND revoked_at IS NULL",
             app.id,
         )
+        await presence.tell(app.id)
         return await _grant(app, asked, "client", merchant_id, account_id, auth_at, acr)
 
 
@@ -223,7 +225,6 @@ async def revoke(merchant_id: UUID, grant_id: UUID, *, actor: Actor) -> bool:
         ended = await end(grant_id, "revoked", merchant_id)
         if ended:
             await audit.record(merchant_id, actor, "app.revoked", grant_id)
-    queries.forget(grant_id)
     return ended
 
 
@@ -236,7 +237,8 @@ async def end(grant_id: UUID, why: str, merchant_id: UUID | None = None) -> bool
         why,
         merchant_id,
     )
-    queries.forget(grant_id)
+    if ended:
+        await presence.tell(grant_id)
     return bool(ended)
 
 

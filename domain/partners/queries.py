@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -149,13 +149,15 @@ _TOKEN = """
 SELECT t.scopes AS token_scopes, t.jkt, t.issued_at, t.expires_at, g.id AS grant_id, g.merchant_id, g.auth_at, g.acr,
     g.scopes AS grant_scopes, g.expires_at AS grant_expires_at, a.id AS app_id, a.scopes AS app_scopes,
     p.id AS account_id, p.email, p.locale, m.role
+"""
+_GOOD = """
 FROM app_token t
 JOIN app_grant g ON g.id = t.grant_id
 JOIN partner_app a ON a.id = g.app_id
 JOIN account p ON p.id = g.account_id
 JOIN membership m ON m.merchant_id = g.merchant_id AND m.account_id = g.account_id
 LEFT JOIN app_family f ON f.id = t.family_id
-WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND t.expires_at > clock_timestamp()
+WHERE t.token_hash = ANY($1) AND t.revoked_at IS NULL AND t.expires_at > clock_timestamp()
     AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > clock_timestamp())
     AND f.revoked_at IS NULL AND a.state = 'active' AND p.state = 'open' AND (t.jkt IS NOT NULL OR NOT a.dpop_bound)
 """
@@ -163,7 +165,12 @@ WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND t.expires_at > clock_timest
 
 async def token(text: str) -> Any:
     """The row behind an access token that is good now, else None."""
-    return await db.row(_TOKEN, rules.hashed(text))
+    return await db.row(_TOKEN + _GOOD, [rules.hashed(text)])
+
+
+async def alive(hashes: Sequence[bytes]) -> set[bytes]:
+    """Those of these tokens, by their hash, that are good now."""
+    return {row["token_hash"] for row in await db.fetch(f"SELECT t.token_hash {_GOOD}", hashes)}
 
 
 def is_access_token(text: str) -> bool:
@@ -211,14 +218,15 @@ async def viewer(text: str) -> Viewer | None:
     return found
 
 
-def forget(grant_id: UUID | None = None) -> None:
-    """Drop what this process keeps of a grant's tokens, or of all."""
-    for hashed in [
-        key
-        for key, (_, kept) in _cache.items()
-        if grant_id is None or (kept.app is not None and kept.app.grant_id == grant_id)
-    ]:
+def forget(of: UUID | None = None) -> None:
+    """Drop what this process keeps of the tokens of a grant, an app or a person, or of all."""
+    for hashed in [key for key, (_, kept) in _cache.items() if of is None or _is_of(kept, of)]:
         del _cache[hashed]
+
+
+def _is_of(kept: Viewer, of: UUID) -> bool:
+    app = kept.app
+    return app is not None and of in (app.grant_id, app.app_id, kept.account_id)
 
 
 async def introspected(app_of: App, text: str) -> dict[str, Any]:

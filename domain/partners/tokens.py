@@ -12,7 +12,7 @@ from uuid import UUID
 
 from domain.core import clock, db, ids
 from domain.core.settings import settings
-from domain.partners import details, grants, proofs, queries, rules
+from domain.partners import details, grants, presence, proofs, rules
 from domain.partners.rules import App, OAuthRefused, Turn
 
 _GONE = "the grant is used, over or another app's"
@@ -213,7 +213,7 @@ async def refresh(app: App, text: str, *, scope: str | None, jkt: str | None) ->
         else:
             issued = await _renew(app, row, meant, scope, jkt)
     if issued is None:
-        queries.forget(row["grant_id"])
+        await presence.tell(row["grant_id"])
         raise OAuthRefused("invalid_grant", "this refresh token was used before: all of it is over")
     return issued
 
@@ -320,7 +320,7 @@ async def revoke(app: App, text: str) -> None:
             return
         await _end_family(row["id"], "revoked")
         grant_id = row["grant_id"]
-    queries.forget(grant_id)
+    await presence.tell(grant_id)
 
 
 async def prune() -> int:

@@ -6,13 +6,14 @@ one of our nonces), RFC 9470 (step-up).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphql import GraphQLError
 
-from domain import partners
+from domain import identity, partners
 from domain.core import clock
 from domain.core.errors import DomainError
 from domain.core.settings import settings
@@ -75,6 +76,16 @@ async def _prove(token: str, key: str, shown: Shown) -> None:
         await partners.prove_once("dpop", proven)
     except OAuthRefused as error:
         raise TokenRefused(error=error.error, why=error.why, nonce=nonces[0]) from None
+
+
+def hold(context: Context, end: Callable[[], None]) -> AbstractContextManager[None]:
+    """While a connection is open: `end()` is called once when the token it was opened with is over (CASES H14)."""
+    viewer, token = context.viewer, context.credential
+    if viewer is None or token is None:
+        return nullcontext()
+    if viewer.app is not None:
+        return partners.connections().hold(viewer, token, end)
+    return identity.connections().hold(viewer, end)
 
 
 def challenge(error: Exception, context: Context) -> list[tuple[bytes, bytes]] | None:

@@ -15,11 +15,10 @@ import orjson
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from domain import identity
 from domain.core.errors import DomainError
 from resolvers.context import Context
 from resolvers.page import CURSOR_MAX
-from server.graphql import limits, masking, request
+from server.graphql import limits, masking, presented, request
 from server.graphql.door import Answer, Door, SessionOver, refused
 from server.graphql.http import (
     JSON,
@@ -103,9 +102,7 @@ class EventStreams:
         upcoming: asyncio.Future[Frame] | None = None
         held = ExitStack()
         try:
-            viewer = stream.context.viewer
-            if viewer is not None and viewer.app is None:
-                held.enter_context(identity.connections().hold(viewer, over.set))
+            held.enter_context(presented.hold(stream.context, over.set))
             while not out.is_gone:
                 if upcoming is None:
                     upcoming = asyncio.ensure_future(stream.__anext__())

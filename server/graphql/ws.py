@@ -17,12 +17,11 @@ import orjson
 from starlette.types import Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
-from domain import identity
 from domain.core import ids
 from domain.core.errors import DomainError
 from resolvers.context import Context
 from resolvers.errors import Throttled
-from server.graphql import limits, masking, request
+from server.graphql import limits, masking, presented, request
 from server.graphql.decode import Malformed, decode
 from server.graphql.door import Answer, Door, SessionOver
 from server.graphql.http import context_of
@@ -222,9 +221,7 @@ class Socket:
             masking.report(error, self.context)
             raise End(4403, "Forbidden") from None
         self.cookie = None
-        viewer = self.context.viewer
-        if viewer is not None and viewer.app is None:  # an app's token is looked at with each event
-            self.held.enter_context(identity.connections().hold(viewer, self._session_is_over))
+        self.held.enter_context(presented.hold(self.context, self._session_is_over))
         self._rest()
         await self._write(b'{"type":"connection_ack"}')
 

@@ -10,8 +10,9 @@ import pytest
 
 from domain import identity
 from domain.core import db as core
+from domain.core import presence
 from domain.core.errors import Unavailable
-from domain.identity import Viewer, presence, sessions
+from domain.identity import Viewer, sessions
 from domain.identity.presence import Presence
 
 PASSWORD, ADDRESS = "correct horse battery", "203.0.113.9"
@@ -94,7 +95,7 @@ async def test_who_has_hung_up_is_forgotten(here: Presence) -> None:
             pass
         assert set(here._ends) == {one.session_id}
 
-    assert (here._ends, here._sessions) == ({}, {})
+    assert (here._ends, here._keys) == ({}, {})
     async with core.statements() as sent:
         await here.look([])
     assert sent == []
