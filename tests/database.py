@@ -29,7 +29,7 @@ SELECT c.oid::regclass::text AS name FROM pg_class c WHERE c.relkind = 'r'
 AND c.relnamespace = 'public'::regnamespace AND pg_relation_size(c.oid) > 0 AND c.relname <> ALL($1)
 """
 _REFERENCE = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = $1::regnamespace"
-_COLUMNS = """
+COLUMNS = """
 SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
 WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 """
@@ -161,7 +161,7 @@ class Cleaner:
             return
         for name, old, new in zip(self._names, self._before, now, strict=True):
             if old != new:
-                columns = await connection.fetchval(_COLUMNS, name)
+                columns = await connection.fetchval(COLUMNS, name)
                 await connection.execute(
                     f"DELETE FROM {name}; INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE"
                     f" SELECT {columns} FROM {REFERENCE}.{name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -225,10 +225,10 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             unpaid=begun["order"]["id"],
             unpaid_key=begun["accessKey"],
             line=await _line(order),
-            **await _catalogue(platform, mine, viewers),
-            **await _trouble(platform, mine, order, key, viewers),
-            **await _webhooks(mine, monkeypatch),
-            **await _apps(mine, viewers),
+            **await catalogue_of(platform, mine, viewers),
+            **await trouble_of(platform, mine, order, key, viewers),
+            **await webhooks_of(mine, monkeypatch),
+            **await apps_of(mine, viewers),
         )
         live.forget()
         hub = asyncio.ensure_future(live.hub().run())
@@ -240,8 +240,11 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             live.forget()
 
 
-async def _catalogue(
-    platform: Platform, of: make.Shop, viewers: dict[str, Viewer | None]
+async def catalogue_of(
+    platform: Platform,
+    of: make.Shop,
+    viewers: dict[str, Viewer | None],
+    cards: Sequence[str] = ("CARD-1", "CARD-2"),
 ) -> dict[str, str]:
     """A price tier, a reusable link, an import, a coupon; the ids of what was made."""
     await db.execute(
@@ -262,8 +265,9 @@ async def _catalogue(
     answer = await platform.data(_REUSE, {"input": link}, viewer=viewers["owner"])
     assert "code" not in answer["setReusableContent"], answer
     variant = ids.encode("var", of.variant_id)
-    cards = {"variantId": variant, "text": "CARD-1\nCARD-2\nCARD-1", "skipBadLines": True}
-    imported = await platform.data(_IMPORT, {"input": cards}, viewer=viewers["catalogue"])
+    lines = "\n".join([*cards, cards[0]])
+    given = {"variantId": variant, "text": lines, "skipBadLines": True}
+    imported = await platform.data(_IMPORT, {"input": given}, viewer=viewers["catalogue"])
     tenth = {"code": "TENTH", "kind": "PERCENT", "percentBps": 1_000}
     off = {"merchantId": ids.encode("mer", of.merchant_id), **tenth}
     coupon = await platform.data(_COUPON, {"input": off}, viewer=viewers["owner"])
@@ -275,7 +279,7 @@ async def _catalogue(
     }
 
 
-async def _apps(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str, str]:
+async def apps_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str, str]:
     """An app with all that can be said of one and a grant with a limit; an app and a grant that are over."""
     owner = viewers["owner"]
     assert owner is not None
@@ -321,7 +325,7 @@ async def _apps(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str, s
     }
 
 
-async def _trouble(
+async def trouble_of(
     platform: Platform, of: make.Shop, order: str, key: str, viewers: dict[str, Viewer | None]
 ) -> dict[str, str]:
     """A refund, a money exception, a payment put in by hand, a dead good; the ids of what waits."""
@@ -348,7 +352,7 @@ def _id_of(answer: dict[str, Any], name: str) -> str:
     return str(answer[name]["id"])
 
 
-async def _webhooks(of: make.Shop, monkeypatch: Any) -> dict[str, str]:
+async def webhooks_of(of: make.Shop, monkeypatch: Any) -> dict[str, str]:
     """An endpoint that took the one event it was told of; the ids of both."""
     monkeypatch.delitem(carriers, webhooks.CARRIER, raising=False)
     shaping.install()
