@@ -11,12 +11,13 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from domain import partners
-from domain.core import ids
+from domain import orders, partners
+from domain.core import ids, vault
 from domain.core.audit import Actor
 from domain.core.errors import NotFound
 from domain.core.money import Money
 from domain.identity import Forbidden, OperatorRole, Role, Unauthenticated, Viewer
+from domain.orders import Order
 from resolvers.context import Context
 
 # Who may do what in a merchant; an owner may all of it, an admin of the platform too.
@@ -119,15 +120,37 @@ def require_operator(context: Context, *roles: OperatorRole) -> Viewer:
     return viewer
 
 
-def buyer_of(context: Context, email: str) -> UUID | None:
-    """The viewer's account, when it has proved to read exactly this address; what was placed with it is then theirs.
+def buyer_of(context: Context, order: Order) -> UUID | None:
+    """The viewer's account, when the order was placed with an address that was theirs, proved, then or first after.
 
     A typed address proves nothing, so whoever has not proved it is nobody's buyer (E19).
     """
     viewer = context.viewer
-    if viewer is None or not viewer.is_verified or viewer.email != email:
+    if viewer is None or not any(
+        held.holds(order.email, order.created_at) for held in viewer.addresses
+    ):
         return None
     return viewer.account_id
+
+
+async def key_for(
+    context: Context, order_id: UUID, given: str | None, *path: str, saved: bool = False
+) -> str:
+    """The access key that opens an order for its buyer: the given one, or that of an order of the signed-in buyer.
+
+    `saved`: to use what was saved with it, the order it was saved with must be theirs too. Errors: NotFound, in the
+    same words as a wrong key.
+    """
+    if given is not None:
+        return given
+    if context.viewer is not None and context.viewer.addresses:
+        wanted = {order_id, await orders.root_of(order_id)} if saved else {order_id}
+        found = await orders.views(wanted)
+        if len(found) == len(wanted) and all(
+            buyer_of(context, one.order) is not None for one in found.values()
+        ):
+            return vault.access_key(order_id)
+    raise NotFound(path=path)
 
 
 def may_see_money(context: Context, merchant_id: UUID) -> bool:

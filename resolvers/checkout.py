@@ -13,7 +13,7 @@ from domain.core import ids
 from domain.core.errors import DomainError, FieldInvalid, InputInvalid
 from domain.core.money import Money
 from domain.orders import LINES_MAX, OrderView
-from resolvers import payments, visitors
+from resolvers import access, payments, visitors
 from resolvers.context import Asked
 from resolvers.inputs import MoneyInput, decode
 from resolvers.orders import Paid, Seen
@@ -138,7 +138,9 @@ class BuyAgainInput:
     """Contact, country and shop are those of the earlier order; prices are today's."""
 
     order_id: strawberry.ID = strawberry.field(description="An order that shows the method.")
-    access_key: str = strawberry.field(description="The order's key.")
+    access_key: str | None = strawberry.field(
+        default=None, description="The order's key; not needed by its buyer, signed in."
+    )
     saved_method_id: strawberry.ID = strawberry.field(description="One of its `savedMethods`.")
     lines: list[CheckoutLineInput] | None = strawberry.field(
         default=None, description="What to buy; the same as then when omitted."
@@ -160,10 +162,11 @@ async def buy_again(info: Asked, input: BuyAgainInput) -> Paid:
     """Place a new order and charge it by a saved method."""
     expected = input.expected_total
     lines, shown = (None, []) if input.lines is None else _lines(input.lines)
+    order_id = decode(input.order_id, "ord", "orderId")
     bought = await checkout.buy_again(
         checkout.Wish(
-            order_id=decode(input.order_id, "ord", "orderId"),
-            access_key=input.access_key,
+            order_id=order_id,
+            access_key=await access.key_for(info.context, order_id, input.access_key, saved=True),
             saved_id=decode(input.saved_method_id, "svm", "savedMethodId"),
             lines=lines,
             shown=shown,

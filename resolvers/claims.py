@@ -26,7 +26,10 @@ class ReportGoodInput:
     """Once per good."""
 
     order_id: strawberry.ID = strawberry.field(description="The order it was bought in.")
-    access_key: str = strawberry.field(description="The key `startCheckout` gave for this order.")
+    access_key: str | None = strawberry.field(
+        default=None,
+        description="The key `startCheckout` gave for this order; not needed by its buyer, signed in.",
+    )
     line_id: strawberry.ID = strawberry.field(description="The line it belongs to.")
     good_id: strawberry.ID | None = strawberry.field(
         default=None, description="The good; may be left out when the line has only one."
@@ -62,9 +65,10 @@ class ReplaceGoodInput:
 
 async def report(info: Asked, input: ReportGoodInput) -> GoodReport:
     """Say that a good does not work."""
+    order_id = decode(input.order_id, "ord", "orderId")
     return await checkout.report_good(
-        decode(input.order_id, "ord", "orderId"),
-        input.access_key,
+        order_id,
+        await access.key_for(info.context, order_id, input.access_key, "input", "orderId"),
         decode(input.line_id, "lin", "lineId"),
         decode(input.good_id, "god", "goodId") if input.good_id else None,
         input.reason,

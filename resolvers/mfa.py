@@ -124,7 +124,7 @@ def _by(context: Context) -> mfa.By:
     return mfa.By(viewer.account_id, viewer.session_id, context.address, context.request_id)
 
 
-async def _prove_what_is_held(context: Context) -> None:
+async def prove_what_is_held(context: Context) -> None:
     """Another factor beside one that is there takes a proof of the old one. Errors: MfaRequired."""
     viewer = require_viewer(context)
     if (await identity.proof(viewer.session_id)).has_factor:
@@ -150,7 +150,7 @@ async def factors(info: Asked) -> mfa.Factors:
 
 async def enrol(info: Asked, input: EnrolMfaInput) -> Enrolled:
     """A secret for an authenticator app."""
-    await _prove_what_is_held(info.context)
+    await prove_what_is_held(info.context)
     made = await mfa.enrol(require_viewer(info.context).account_id, input.password)
     return Enrolled(made.secret, made.uri)
 
@@ -225,7 +225,7 @@ async def verify_passkey(info: Asked, passkey: JSON) -> Proven:
 async def start_registration(info: Asked, input: StartPasskeyRegistrationInput) -> Question:
     """Options for a new passkey."""
     context = info.context
-    await _prove_what_is_held(context)
+    await prove_what_is_held(context)
     account_id = require_viewer(context).account_id
     return Question(
         await passkeys.start_registration(account_id, input.password, address=context.address)

@@ -137,7 +137,7 @@ async def _look_up(
     view = await orders.view(order_id, parts)
     if view is None:
         return None
-    account_id = None if is_buyer else access.buyer_of(info.context, view.order.email)
+    account_id = None if is_buyer else access.buyer_of(info.context, view.order)
     is_buyer = is_buyer or account_id is not None
     if not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
         return None
@@ -146,8 +146,8 @@ async def _look_up(
 
 
 def of_viewer(info: Asked, row: orders.Order) -> Seen:
-    """An order placed with the address that the viewer has proved to read."""
-    account_id = access.buyer_of(info.context, row.email)
+    """An order placed with an address that the viewer has proved to read."""
+    account_id = access.buyer_of(info.context, row)
     assert account_id is not None, row.id
     sees_split = access.may_see_money(info.context, row.merchant_id)
     return Seen(OrderView(row), is_buyer=True, sees_split=sees_split, account_id=account_id)
@@ -222,7 +222,22 @@ async def saved(seen: Parent[Seen], info: Asked) -> list[payments.SavedMethod]:
     """What the buyer can pay by at once; nobody else is shown it."""
     if not seen.is_buyer:
         return []
+    if seen.account_id is not None:
+        # Whoever was given the key has the whole chain; an address shows what was saved with it only (E19).
+        root = await info.context.load(_roots, seen.order.id)
+        if root is None or access.buyer_of(info.context, root) is None:
+            return []
     return await info.context.load(checkout.saved_methods, seen.order.id)
+
+
+async def _roots(order_ids: list[UUID]) -> Sequence[orders.Order | None]:
+    """The first orders of the chains that these belong to."""
+    roots = await orders.roots(order_ids)
+    found = await orders.views(set(roots.values()))
+    return [
+        view.order if (view := found.get(roots[order_id])) is not None else None
+        for order_id in order_ids
+    ]
 
 
 def offer_of(provider: str, code: str) -> Offer:

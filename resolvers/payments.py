@@ -12,7 +12,7 @@ from domain.core.errors import FieldInvalid
 from domain.core.money import Money
 from domain.orders import OrderView
 from domain.payments.ports import Method
-from resolvers import visitors
+from resolvers import access, visitors
 from resolvers.context import Asked
 from resolvers.inputs import decode
 from resolvers.orders import Paid, Seen
@@ -62,7 +62,10 @@ class PayInput:
     """One attempt; the same method again returns the attempt under way."""
 
     order_id: strawberry.ID = strawberry.field(description="The order to pay.")
-    access_key: str = strawberry.field(description="The key `startCheckout` gave for this order.")
+    access_key: str | None = strawberry.field(
+        default=None,
+        description="The key `startCheckout` gave for this order; not needed by its buyer, signed in.",
+    )
     method: str = strawberry.field(description="Code of a payment method.")
     saved_method_id: strawberry.ID | None = strawberry.field(
         default=None,
@@ -83,12 +86,16 @@ class PayInput:
 
 async def pay(info: Asked, input: PayInput) -> Paid:
     """Start or continue paying; what the buyer does next is in `nextAction`."""
+    order_id = decode(input.order_id, "ord", "orderId")
+    key = await access.key_for(
+        info.context, order_id, input.access_key, saved=input.saved_method_id is not None
+    )
     paying = await checkout.pay(
-        decode(input.order_id, "ord", "orderId"),
+        order_id,
         input.method,
         visitors.of(info, input.signals),
         info.context.once(info),
-        access_key=input.access_key,
+        access_key=key,
         return_url=_return_url(input.return_url),
         saves=input.save_method,
         saved_id=decode(input.saved_method_id, "svm", "savedMethodId")
@@ -117,7 +124,9 @@ class ForgetMethodInput:
     """By the buyer of any order of its chain."""
 
     order_id: strawberry.ID = strawberry.field(description="An order that shows the method.")
-    access_key: str = strawberry.field(description="The order's key.")
+    access_key: str | None = strawberry.field(
+        default=None, description="The order's key; not needed by its buyer, signed in."
+    )
     saved_method_id: strawberry.ID = strawberry.field(description="The method.")
 
 
@@ -131,10 +140,11 @@ class Forgotten:
 
 async def forget(info: Asked, input: ForgetMethodInput) -> Forgotten:
     """Forget a saved method here at once, and at its provider as soon as it answers."""
+    order_id = decode(input.order_id, "ord", "orderId")
     order = await checkout.forget_method(
-        decode(input.order_id, "ord", "orderId"),
+        order_id,
         decode(input.saved_method_id, "svm", "savedMethodId"),
-        access_key=input.access_key,
+        access_key=await access.key_for(info.context, order_id, input.access_key, saved=True),
     )
     return Forgotten(Seen(OrderView(order), is_buyer=True, sees_split=False), input.saved_method_id)
 

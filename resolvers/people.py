@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import strawberry
 
-from domain import identity, orders
+from domain import checkout, identity, orders, payments
 from domain.core import clock, ids, vault
 from domain.core.errors import NotFound
 from domain.core.once import request_hash
@@ -171,13 +172,18 @@ async def bought(
     after: str | None = None,
     before: str | None = None,
 ) -> Page[Seen]:
-    """The orders placed with the viewer's address, newest first; none while the address is not proved (E19)."""
+    """The orders of the viewer's addresses, newest first; none while an address is not proved (E19)."""
     window = ORDERS.window(seen.account_id, first=first, last=last, after=after, before=before)
-    rows = []
-    if seen.is_verified:
-        key = window.key[0] if window.key else None
-        rows = await orders.of_email(seen.email, key, window.limit + 1, backward=window.is_backward)
+    key = window.key[0] if window.key else None
+    rows = await orders.of_addresses(
+        seen.addresses, key, window.limit + 1, backward=window.is_backward
+    )
     return window.page([of_viewer(info, row) for row in rows], key=lambda one: (one.order.id,))
+
+
+async def saved_methods(seen: strawberry.Parent[Viewer], info: Asked) -> list[payments.SavedMethod]:
+    """What was saved with the viewer's orders."""
+    return await checkout.saved_by(seen.addresses)
 
 
 def came_from(context: Context, device: str | None = None) -> From:
@@ -230,13 +236,17 @@ async def sign_out(info: Asked) -> SignedOut:
     return SignedOut(ended)
 
 
+def hash_beside_password(given: dict[str, Any], purpose: str) -> bytes:
+    """The hash of an input with a password. The usual one is fast: it would tell the password to whoever tries many."""
+    kept = vault.fingerprint(purpose, given["password"]).hex()
+    return request_hash({**given, "password": kept})
+
+
 async def sign_up(info: Asked, input: SignUpInput) -> LinkSent:
     """Ask for an account: the same answer whether the address has one or not."""
     context = info.context
     once = context.once(info)
-    # The usual hash of the input is a fast one: it would tell the password to whoever tries many.
-    kept = {**asdict(input), "password": vault.fingerprint("sign_up", input.password).hex()}
-    once.request_hash = request_hash(kept)
+    once.request_hash = hash_beside_password(asdict(input), "sign_up")
     email = await identity.sign_up(
         input.email,
         input.password,

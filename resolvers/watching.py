@@ -113,7 +113,7 @@ async def watch(
 
 def _sight(info: Asked, found: Watched, *, is_buyer: bool) -> Sight | None:
     merchant_id = found.view.order.merchant_id
-    account_id = None if is_buyer else access.buyer_of(info.context, found.view.order.email)
+    account_id = None if is_buyer else access.buyer_of(info.context, found.view.order)
     is_buyer = is_buyer or account_id is not None
     if not (is_buyer or access.may_see(info.context, merchant_id)):
         return None

@@ -89,6 +89,10 @@ class SavedMethod:
     id: strawberry.ID = derived(
         lambda saved: ids.encode("svm", saved.id), description="Opaque id, `svm_…`."
     )
+    order_id: strawberry.ID = derived(
+        lambda saved: ids.encode("ord", saved.owner_id),
+        description="The order it was saved with, `ord_…`; names it in `buyAgain` and `forgetMethod`.",
+    )
     label: str = field(description='The provider\'s words for it, e.g. "Sandbox ····4242".')
     method: PaymentMethod = derived(_saved_with, description="The method it was saved with.")
     saved_at: datetime = derived(lambda saved: saved.created_at, description="When it was saved.")

@@ -22,6 +22,7 @@ from resolvers.people import (
 from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.orders import Order
 from schema.page import Connection
+from schema.payments import SavedMethod
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
 
 
@@ -97,11 +98,16 @@ class Viewer:
         resolver=resolve.devices,
     )
     orders: Connection[Order] = field(
-        description="The orders placed with exactly its address, newest first; none before the address is proved.",
+        description="The orders placed with exactly its address, newest first; none before the address is proved. "
+        "An account that moves to another address keeps what was placed with the one before until then.",
         resolver=resolve.bought,
         args={
             **NEWEST_FIRST,
         },
+    )
+    saved_methods: list[SavedMethod] = field(
+        description="What was saved with its orders and can be charged, the newest first, at most 100.",
+        resolver=resolve.saved_methods,
     )
     is_operator: bool = derived(
         lambda seen: seen.operator, description="Whether it runs the platform."

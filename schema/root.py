@@ -8,6 +8,7 @@ from schema.checkout import CheckoutMutation
 from schema.claims import ClaimMutation, ClaimQuery
 from schema.coupons import CouponMutation, CouponQuery
 from schema.delivery import DeliveryMutation, DeliveryQuery
+from schema.emails import EmailMutation
 from schema.exports import ExportMutation, ExportQuery
 from schema.markets import MarketQuery
 from schema.members import MemberMutation, MemberQuery
@@ -50,6 +51,7 @@ MUTATIONS: list[type] = [
     DeliveryMutation,
     CheckoutMutation,
     CouponMutation,
+    EmailMutation,
     ExportMutation,
     MfaMutation,
     OrderMutation,

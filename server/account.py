@@ -1,4 +1,4 @@
-"""Where the links of mails to accounts lead: `/account/verify`, `/account/reset`, `/account/invitation`.
+"""Where the links of mails to accounts lead: `/account/verify`, `reset`, `invitation`, `email`, `email_undo`.
 
 Plain forms without a script: they work in every mail program's browser. A GET changes nothing, for mail scanners
 follow links; what a link does, its form does, once. The token is good for a while only, so it may be in the address;
@@ -91,10 +91,22 @@ async def _accept(sent: Sent) -> Cookies:
     return []
 
 
+async def _email(sent: Sent) -> Cookies:
+    await identity.confirm_email(sent.token, sent.password, address=sent.address)
+    return []
+
+
+async def _email_undo(sent: Sent) -> Cookies:
+    _, device = await identity.undo_email(sent.token, sent.password, address=sent.address)
+    return [(DEVICE_COOKIE, device, DEVICE_COOKIE_S)] if sent.is_ours else []
+
+
 _DO: Mapping[str, Callable[[Sent], Awaitable[Cookies]]] = {
     "verify": _verify,
     "reset": _reset,
     "invitation": _accept,
+    "email": _email,
+    "email_undo": _email_undo,
 }
 
 
@@ -172,7 +184,7 @@ async def _form(
     if kind == "invitation":
         needs_password = bool(await identity.needs_password(token))
         why = "account.invitation.new" if needs_password else why
-    is_new = kind != "verify"
+    is_new = kind not in ("verify", "email")
     fields = _field("email", words["account.email"], f'type="email" value="{escape(email)}"'
                     ' autocomplete="username" readonly')  # fmt: skip
     if needs_password:

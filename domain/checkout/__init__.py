@@ -24,7 +24,7 @@ from domain.checkout.refunds import (
     send,
 )
 from domain.checkout.saving import forget as forget_method
-from domain.checkout.saving import saved_methods
+from domain.checkout.saving import saved_by, saved_methods
 from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
 from domain.checkout.waiting import clear, decline, decline_overdue, restock, return_undelivered
 
@@ -63,6 +63,7 @@ __all__ = [
     "return_partial",
     "return_surplus",
     "return_undelivered",
+    "saved_by",
     "saved_methods",
     "send",
     "start",

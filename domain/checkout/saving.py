@@ -14,6 +14,8 @@ from domain.payments import SavedMethod
 from domain.payments.models import Word
 from domain.payments.routing import Offer
 
+LISTED_MAX = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -87,6 +89,13 @@ async def saved_methods(order_ids: Sequence[UUID]) -> list[list[SavedMethod]]:
     roots = await orders.roots(order_ids)
     found = await payments.saved_of(list(roots.values()))
     return [found[roots[order_id]] for order_id in order_ids]
+
+
+async def saved_by(spans: Sequence[orders.Span]) -> list[SavedMethod]:
+    """What was saved with the orders of these addresses and can be used, the newest first, at most LISTED_MAX."""
+    found = await payments.saved_of(await orders.savers(spans, LISTED_MAX)) if spans else {}
+    every = [one for methods in found.values() for one in methods]
+    return sorted(every, key=lambda one: one.id, reverse=True)[:LISTED_MAX]
 
 
 async def forget(order_id: UUID, saved_id: UUID, *, access_key: str) -> Order:

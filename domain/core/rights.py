@@ -52,6 +52,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "half_sign_in": _ALL,
     "account_link": _ALL,
     "known_device": _ALL,
+    "address_left": _only("undone_at"),
     "merchant": _MOVE,
     "shop": _MOVE,
     "membership": _ALL,

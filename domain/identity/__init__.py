@@ -13,6 +13,7 @@ from domain.identity.actions import (
     set_password,
     sign_in,
 )
+from domain.identity.emails import change_email, confirm_email, undo_email
 from domain.identity.links import (
     change_password,
     look_at,
@@ -54,6 +55,7 @@ from domain.identity.rules import (
     FactorExists,
     Forbidden,
     From,
+    HeldAddress,
     LastOwner,
     LinkInvalid,
     MfaNeeded,
@@ -92,6 +94,7 @@ __all__ = [
     "FactorExists",
     "Forbidden",
     "From",
+    "HeldAddress",
     "Invitation",
     "LastOwner",
     "LinkInvalid",
@@ -111,9 +114,11 @@ __all__ = [
     "Viewer",
     "accept_invitation",
     "account_by_email",
+    "change_email",
     "change_password",
     "change_role",
     "close",
+    "confirm_email",
     "connections",
     "forget_viewers",
     "grant",
@@ -141,6 +146,7 @@ __all__ = [
     "sign_in",
     "sign_out",
     "sign_up",
+    "undo_email",
     "verify_email",
     "viewer",
     "withdraw_invitation",

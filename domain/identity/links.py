@@ -134,7 +134,7 @@ async def reset_password(token: str, password: str, *, address: str | None) -> s
     hashed = await passwords.digest(password)
     async with db.transaction():
         await use(token, "reset")
-        await _change(link["account_id"], hashed, is_proof=True)
+        await change(link["account_id"], hashed, is_proof=True)
         await _audit("account.password_reset", link["account_id"], {})
         device = rules.new_token(rules.DEVICE_PREFIX)
         await sessions.know_device(link["account_id"], device)
@@ -157,12 +157,12 @@ async def change_password(
     hashed = await passwords.digest(new)
     async with db.transaction():
         # Somebody who changed it meanwhile wins: what was compared is what is replaced.
-        await _change(account_id, hashed, before=stored)
+        await change(account_id, hashed, before=stored)
         await _audit("account.password_changed", account_id, {}, account_id, request_id)
         return await sessions.open_session(account_id, where, budgets=budgets)
 
 
-async def _change(
+async def change(
     account_id: UUID, hashed: str, *, is_proof: bool = False, before: str | None = None
 ) -> None:
     changed = await db.row(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from domain.core import clock, db
 from domain.core.settings import settings
 from domain.identity import rules
 from domain.identity.models import Account
-from domain.identity.rules import Acr, OperatorRole, Proof, Role, Viewer
+from domain.identity.rules import Acr, HeldAddress, OperatorRole, Proof, Role, Viewer
 
 # A revoked session or role is dead everywhere within five seconds (CASES H14), so a viewer is kept
 # for four.
@@ -35,7 +37,11 @@ SELECT s.id AS session_id, s.expires_at, a.id, a.email, a.locale, a.kind,
     ARRAY(SELECT m.merchant_id FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS
         merchants,
     ARRAY(SELECT m.role::text FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS roles,
-    ARRAY(SELECT o.role::text FROM operator_role o WHERE o.account_id = a.id) AS operator_roles
+    ARRAY(SELECT o.role::text FROM operator_role o WHERE o.account_id = a.id) AS operator_roles,
+    (SELECT max(l.left_at) FROM address_left l WHERE l.email = a.email AND l.undone_at IS NULL) AS held_after,
+    (SELECT json_agg(json_build_array(l.email, (SELECT max(b.left_at) FROM address_left b
+            WHERE b.email = l.email AND b.left_at < l.left_at AND b.undone_at IS NULL), l.left_at) ORDER BY l.no)
+        FROM address_left l WHERE l.account_id = a.id AND l.undone_at IS NULL) AS held_before
 FROM session s JOIN account a ON a.id = s.account_id
 WHERE s.token_hash = $1 AND s.expires_at > clock_timestamp() AND a.state = 'open'
     AND s.last_seen_at > clock_timestamp() - make_interval(hours => $2)
@@ -70,10 +76,21 @@ async def viewer(token: str) -> Viewer | None:
             OperatorRole(role) for role in row["operator_roles"] if is_operator
         ),
         is_verified=row["is_verified"],
+        addresses=_held(row),
         proof=Proof(Acr(row["acr"]), row["auth_at"], row["has_factor"]),
     )
     _keep(hashed, found)
     return found
+
+
+def _held(row: Any) -> tuple[HeldAddress, ...]:
+    """The address of now, once it is proved, and those of before."""
+    now = [HeldAddress(row["email"], row["held_after"])] if row["is_verified"] else []
+    before = [
+        HeldAddress(email, after and datetime.fromisoformat(after), datetime.fromisoformat(until))
+        for email, after, until in row["held_before"] or ()
+    ]
+    return (*now, *before)
 
 
 def _keep(hashed: bytes, found: Viewer) -> None:

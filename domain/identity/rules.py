@@ -38,6 +38,7 @@ CODE_TRIES_MAX = 5
 HALF_SIGN_IN_S, CHALLENGE_S = 300, 300
 
 VERIFY_S, RESET_S, INVITATION_S = 24 * 3600, 3600, 7 * 24 * 3600
+UNDO_S = 72 * 3600
 DEVICE_DAYS, DEVICES_MAX = 180, 20
 
 
@@ -229,6 +230,23 @@ class AppPass:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldAddress:
+    """An address that an account has proved to read, and from when until when what is placed with it is its own.
+
+    `after` is when another holder left it, None for the first one: then also what was placed long before is its own.
+    """
+
+    email: str
+    after: datetime | None = None
+    until: datetime | None = None
+
+    def holds(self, email: str, at: datetime) -> bool:
+        """Whether what was placed with `email` at that moment belongs to who held this."""
+        is_since = self.after is None or self.after < at
+        return self.email == email and is_since and (self.until is None or at <= self.until)
+
+
+@dataclass(frozen=True, slots=True)
 class Viewer:
     """Who asks: the account, its role per merchant, and whether it runs the platform.
 
@@ -245,6 +263,7 @@ class Viewer:
     operator: bool = False
     operator_roles: frozenset[OperatorRole] = frozenset()
     is_verified: bool = False  # has proved to read the mailbox
+    addresses: tuple[HeldAddress, ...] = ()  # what was placed with them is the viewer's
     proof: Proof = Proof()
     app: AppPass | None = None
 

@@ -30,7 +30,7 @@ class Audience(StrEnum):
 class Letter(StrEnum):
     """What a mail to the holder of an address says, owed by `core.letters`; texts are named like a template's.
 
-    PASSWORD_CHANGED, FACTORS_CHANGED and NO_ACCOUNT carry no link.
+    PASSWORD_CHANGED, FACTORS_CHANGED, NO_ACCOUNT and EMAIL_TAKEN carry no link.
     """
 
     VERIFY = "verify"
@@ -40,6 +40,9 @@ class Letter(StrEnum):
     PASSWORD_CHANGED = "password_changed"
     FACTORS_CHANGED = "factors_changed"
     INVITATION = "invitation"
+    EMAIL_CHANGE = "email_change"
+    EMAIL_TAKEN = "email_taken"
+    EMAIL_UNDO = "email_undo"
 
 
 # The page behind the link of a letter.
@@ -48,6 +51,8 @@ PAGES: Mapping[str, str] = {
     Letter.ACCOUNT_EXISTS: "reset",
     Letter.RESET: "reset",
     Letter.INVITATION: "invitation",
+    Letter.EMAIL_CHANGE: "email",
+    Letter.EMAIL_UNDO: "email_undo",
 }
 
 

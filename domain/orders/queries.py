@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from domain.core import db, vault
@@ -152,20 +152,62 @@ async def of_merchant(
     return [as_order(row) for row in rows]
 
 
-async def of_email(
-    email: str, key: UUID | None, limit: int, *, backward: bool = False
+class Span(Protocol):
+    """What was placed with `email` behind `after` and not behind `until`; None is without an end."""
+
+    @property
+    def email(self) -> str: ...
+    @property
+    def after(self) -> datetime | None: ...
+    @property
+    def until(self) -> datetime | None: ...
+
+
+_OF_SPANS = f"""
+SELECT {{columns}} FROM unnest($1::bytea[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+    AS s(email_hash, email, after, until) CROSS JOIN LATERAL (
+    SELECT {COLUMNS} FROM orders WHERE email_hash = s.email_hash AND email = s.email
+        AND created_at > coalesce(s.after, '-infinity') AND created_at <= coalesce(s.until, 'infinity')
+        AND ($5::uuid IS NULL OR id {{sign}} $5) ORDER BY id {{order}} LIMIT $6) AS o
+ORDER BY o.id {{order}} LIMIT $6
+"""
+
+
+async def of_addresses(
+    spans: Sequence[Span], key: UUID | None, limit: int, *, backward: bool = False
 ) -> list[Order]:
-    """The orders placed with exactly this normalised address, in every shop: newest first, or read backward."""
+    """What was placed with these normalised addresses in their times, in every shop: newest first, or read backward."""
+    if not spans:
+        return []
     sign, order = (">", "ASC") if backward else ("<", "DESC")
-    behind = f"AND id {sign} $4" if key else ""
+    columns = ", ".join(f"o.{name.strip()}" for name in COLUMNS.split(","))
     rows = await db.fetch(
-        f"SELECT {COLUMNS} FROM orders WHERE email_hash = $1 AND email = $2 {behind} ORDER BY id {order} LIMIT $3",
-        vault.fingerprint("email", email),
-        email,
-        limit,
-        *([key] if key else []),
+        _OF_SPANS.format(columns=columns, sign=sign, order=order), *_spread(spans), key, limit
     )
     return [as_order(row) for row in rows]
+
+
+async def savers(spans: Sequence[Span], limit: int) -> list[UUID]:
+    """Orders of these addresses with which methods were saved that can still be used, the newest method first."""
+    rows = await db.fetch(
+        "SELECT o.id FROM unnest($1::bytea[], $2::text[], $3::timestamptz[], $4::timestamptz[])"
+        " AS s(email_hash, email, after, until) JOIN orders o ON o.email_hash = s.email_hash AND o.email = s.email"
+        " AND o.created_at > coalesce(s.after, '-infinity') AND o.created_at <= coalesce(s.until, 'infinity')"
+        " JOIN saved_method m ON m.owner_id = o.id AND m.revoked_at IS NULL"
+        " GROUP BY o.id ORDER BY max(m.id::text) DESC LIMIT $5",
+        *_spread(spans),
+        limit,
+    )
+    return [row["id"] for row in rows]
+
+
+def _spread(spans: Sequence[Span]) -> tuple[list[Any], ...]:
+    return (
+        [vault.fingerprint("email", span.email) for span in spans],
+        [span.email for span in spans],
+        [span.after for span in spans],
+        [span.until for span in spans],
+    )
 
 
 async def came_late(order_id: UUID) -> bool:

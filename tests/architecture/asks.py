@@ -71,6 +71,9 @@ MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.requestPasswordReset": lambda w, c: {"email": "?"},
     "Mutation.resetPassword": lambda w, c: {"token": "?", "newPassword": PASSWORD},
     "Mutation.changePassword": lambda w, c: {"currentPassword": "?", "newPassword": PASSWORD},
+    "Mutation.changeEmail": lambda w, c: {"email": "?", "password": PASSWORD},
+    "Mutation.confirmEmail": lambda w, c: {"token": "?", "password": PASSWORD},
+    "Mutation.undoEmailChange": lambda w, c: {"token": "?", "newPassword": PASSWORD},
     "Mutation.revokeSession": lambda w, c: {"id": "ses_?"},
     "Mutation.revokeOtherSessions": lambda w, c: {},  # everybody has one
     "Mutation.proposeGoodsExport": lambda w, c: {

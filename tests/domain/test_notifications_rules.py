@@ -134,6 +134,7 @@ def test_every_mail_is_complete_in_every_language(template: Template, language: 
 def test_every_letter_is_complete_in_every_language(letter: Letter, language: str) -> None:
     link = LINK if letter in PAGES else None
     facts = {"merchant": "Lantern\r\nBcc: x", "inviter": "owner@shop.test", "role": "finance"}
+    facts["email"] = "new@shop.test"
 
     written = words(letter, "account", language, facts, link)
 
