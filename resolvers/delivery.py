@@ -1,25 +1,21 @@
-"""Orders a person finishes: goods handed over by hand, orders that risk held, money that wants a look."""
+"""Orders a person finishes: goods handed over by hand, orders that risk held."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
-from typing import Any, cast
 from uuid import UUID
 
 import strawberry
 
-from domain import checkout, delivery, orders, settlement
+from domain import checkout, delivery, orders
 from domain.core import db
 from domain.core.errors import FieldInvalid, NotFound
-from domain.core.money import Money
-from domain.identity import Forbidden, OperatorRole, Role
+from domain.identity import OperatorRole, Role
 from resolvers import access
 from resolvers.context import Asked
 from resolvers.inputs import decode
 from resolvers.orders import Seen, parts_of
-from resolvers.page import Listing, Page
 
 CONTENTS_MAX = 500
 
@@ -59,18 +55,6 @@ class Handled:
     """An order after a person's act."""
 
     seen: Seen
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """A money fact that waits for a person."""
-
-    id: UUID
-    kind: str
-    order_id: UUID | None
-    amount: Money | None
-    opened_at: datetime
-    facts: dict[str, Any]
 
 
 async def deliver(info: Asked, input: DeliverGoodsInput) -> Handled:
@@ -123,44 +107,3 @@ async def handled(info: Asked, order_id: UUID) -> Handled:
             sees_split=access.may_see_money(info.context, view.order.merchant_id),
         )
     )
-
-
-DOUBTS = Listing("money.exceptions", datetime, UUID)
-
-
-async def doubts(
-    info: Asked,
-    first: int | None = None,
-    last: int | None = None,
-    after: str | None = None,
-    before: str | None = None,
-) -> Page[Doubt]:
-    """Open exceptions, oldest first: all for operators, their own for those who read a merchant's money.
-
-    Errors: Forbidden.
-    """
-    context = info.context
-    viewer = access.require_viewer(context)
-    is_operator = viewer.may_operate(OperatorRole.FINANCE, OperatorRole.SUPPORT, OperatorRole.RISK)
-    merchants = None if is_operator else access.money_of(viewer)
-    if merchants == []:
-        raise Forbidden()
-    window = DOUBTS.window(viewer.account_id, first=first, last=last, after=after, before=before)
-    rows = await settlement.exceptions(
-        merchants,
-        cast("tuple[datetime, UUID] | None", window.key),
-        window.limit + 1,
-        backward=window.is_backward,
-    )
-    found = [
-        Doubt(
-            row["id"],
-            row["kind"],
-            row["order_id"],
-            Money(row["amount_minor"], row["ccy"]) if row["ccy"] else None,
-            row["opened_at"],
-            row["facts_json"],
-        )
-        for row in rows
-    ]
-    return window.page(found, key=lambda one: (one.opened_at, one.id))

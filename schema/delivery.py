@@ -1,20 +1,15 @@
-"""What people finish, in the contract: goods by hand, orders that risk held, money that wants a look."""
+"""What people finish, in the contract: goods by hand, orders that risk held."""
 
-from datetime import datetime
 from typing import Annotated
 
 import strawberry
 
 from domain import delivery
-from domain.core import ids
 from resolvers import delivery as resolve
-from resolvers.delivery import Doubt, Handled
-from schema.field import Who, derived, field, mutation_field, object_type, query_field
-from schema.money import Money
+from resolvers.delivery import Handled
+from schema.field import Who, derived, field, mutation_field, object_type
 from schema.orders import InsufficientFunds, Order, OrderStateConflict
-from schema.page import Connection
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
-from schema.scalars import JSON
 
 
 @object_type(description="An order after a person's act.", rows=(Handled,))
@@ -31,26 +26,6 @@ class DeliveryInvalid(Problem):
     missing: int | None = field(description="How many units the line still lacks.")
 
 
-@object_type(description="A money fact that waits for a person.", rows=(Doubt,))
-class MoneyException:
-    """Its money rests in the books meanwhile: `suspense` or `buyer_held`."""
-
-    id: strawberry.ID = derived(
-        lambda one: ids.encode("exc", one.id), description="Opaque id, `exc_…`."
-    )
-    kind: str = field(
-        description="conflicted, surplus, short, late_rate, unknown_payment, unfulfillable, refund_failed, "
-        "supply_refused, supplier_claim or unauthenticated."
-    )
-    order_id: strawberry.ID | None = derived(
-        lambda one: ids.encode("ord", one.order_id) if one.order_id else None,
-        description="The order it is about; null when it is about none we know.",
-    )
-    amount: Money | None = field(description="The money concerned; null when none was booked.")
-    opened_at: datetime = field(description="Since when it waits.")
-    facts: JSON = field(description="What is known.")
-
-
 DeliverGoodsResult = Annotated[
     OrderHandled | DeliveryInvalid | OrderStateConflict | NotFound | InvalidInput | Unavailable,
     strawberry.union(
@@ -61,23 +36,6 @@ ReviewHeldOrderResult = Annotated[
     OrderHandled | OrderStateConflict | InsufficientFunds | NotFound | InvalidInput | Unavailable,
     strawberry.union("ReviewHeldOrderResult", description="The order, or why nothing was decided."),
 ]
-
-
-@strawberry.type
-class DeliveryQuery:
-    """Reads."""
-
-    money_exceptions: Connection[MoneyException] = query_field(
-        resolve.doubts,
-        who=(Who.MERCHANT, Who.OPERATOR),
-        description="Open money exceptions, oldest first: of everyone for operators, of their own for members.",
-        args={
-            "first": "How many from the start, 1 to 100.",
-            "last": "How many from the end, 1 to 100.",
-            "after": "Cursor to continue behind.",
-            "before": "Cursor to continue before.",
-        },
-    )
 
 
 @strawberry.type

@@ -7,8 +7,9 @@ from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
 from schema.claims import ClaimMutation, ClaimQuery
 from schema.coupons import CouponMutation, CouponQuery
-from schema.delivery import DeliveryMutation, DeliveryQuery
+from schema.delivery import DeliveryMutation
 from schema.emails import EmailMutation
+from schema.exceptions import ExceptionMutation, ExceptionQuery
 from schema.exports import ExportMutation, ExportQuery
 from schema.markets import MarketQuery
 from schema.members import MemberMutation, MemberQuery
@@ -30,7 +31,7 @@ QUERIES: list[type] = [
     CatalogueQuery,
     CouponQuery,
     ClaimQuery,
-    DeliveryQuery,
+    ExceptionQuery,
     ExportQuery,
     NodeQuery,
     MarketQuery,
@@ -49,6 +50,7 @@ MUTATIONS: list[type] = [
     CatalogueMutation,
     ClaimMutation,
     DeliveryMutation,
+    ExceptionMutation,
     CheckoutMutation,
     CouponMutation,
     EmailMutation,

@@ -84,6 +84,7 @@ EVERY: list[Every] = [
     Every("orders.expire", 5, checkout.expire_due, timeout_s=SWEEP_S),
     Every("stock.sweep", 15, catalogue.sweep, timeout_s=SWEEP_S),
     Every("settlement.release", MINUTE_S, settlement.release_due),
+    Every("exceptions.close", MINUTE_S, settlement.close_explained),
     Every("reserves.release", HOUR_S, settlement.release_reserves),
     Every("holds.expire", MINUTE_S, ledger.expire),
     Every("ledger.check", HOUR_S, books.check),

@@ -356,4 +356,10 @@ async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
     await orders.tell(
         order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code
     )
-    await settlement.open_exception("refund_failed", facts={"refund": ids.encode("ref", refund.id)})
+    await settlement.open_exception(
+        "refund_failed",
+        merchant_id=order.merchant_id,
+        order_id=order.id,
+        amount=refund.amount,
+        facts={"refund": ids.encode("ref", refund.id)},
+    )

@@ -143,7 +143,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "order_root": _ADD,
     "settlement_item": _only("amount_minor", "released_run_id"),
     "reserve_hold": _only("drawn_minor", "state"),
-    "money_exception": _only("state", "closed_at", "closed_by"),
+    "money_exception": _only("state", "note", "closed_at", "closed_by"),
     "notification": _ALL,
     "webhook_endpoint": _ALL,
     "webhook_delivery": _ALL,

@@ -1,10 +1,8 @@
-"""Settlement after the sale: release what has become available, release reserves, open exceptions."""
+"""Settlement after the sale: release what has become available, release reserves, cover what goes back."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from domain import ledger
@@ -13,40 +11,11 @@ from domain.core.ids import uuid7
 from domain.core.money import Money
 from domain.ledger import AccountKey, Transfer
 from domain.payments.models import Capture, Refund
+from domain.settlement.exceptions import open_exception
 from domain.settlement.models import StoredLeg
 from domain.settlement.rules import cover
 
 ITEMS_MAX = 50_000
-
-
-async def open_exception(
-    kind: str,
-    *,
-    capture: Capture | None = None,
-    merchant_id: UUID | None = None,
-    order_id: UUID | None = None,
-    amount: Money | None = None,
-    facts: Mapping[str, Any] | None = None,
-) -> None:
-    """Make a doubtful money fact visible to a person, once per kind, order, capture and facts.
-
-    Joins the caller's transaction. A `capture` says whose and how much; without one the others may.
-    """
-    if capture is not None:
-        merchant_id, order_id = capture.merchant_id, capture.order_id
-        amount = Money(capture.amount_minor, capture.ccy)
-    await db.execute(
-        "INSERT INTO money_exception (id, kind, merchant_id, order_id, capture_id, amount_minor, ccy, facts_json)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        uuid7(),
-        kind,
-        merchant_id,
-        order_id,
-        capture.id if capture else None,
-        amount.minor if amount else None,
-        amount.currency if amount else None,
-        dict(facts or {}),
-    )
 
 
 async def release_due() -> int:
@@ -291,38 +260,3 @@ async def surplus_left(capture_ids: list[UUID]) -> dict[UUID, int]:
         capture_ids,
     )
     return {row["capture_id"]: row["left_minor"] for row in rows if row["left_minor"]}
-
-
-async def exceptions(
-    merchant_ids: Sequence[UUID] | None,
-    after: tuple[datetime, UUID] | None,
-    limit: int,
-    *,
-    backward: bool = False,
-) -> list[db.Record]:
-    """Open exceptions of these merchants (None: of everyone), oldest first, behind the key `after`."""
-    sign, order = ("<", "DESC") if backward else (">", "ASC")
-    at, exception_id = after or (None, None)
-    return await db.fetch(
-        "SELECT id, kind, order_id, amount_minor, ccy, opened_at, facts_json FROM money_exception"
-        " WHERE state = 'open' AND ($1::uuid[] IS NULL OR merchant_id = ANY($1))"
-        f" AND ($2::timestamptz IS NULL OR (opened_at, id) {sign} ($2, $3::uuid))"
-        f" ORDER BY opened_at {order}, id {order} LIMIT $4",
-        None if merchant_ids is None else list(merchant_ids),
-        at,
-        exception_id,
-        limit,
-    )
-
-
-async def close_exception(exception_id: UUID, *, closed_by: str, accepted: bool = False) -> bool:
-    """A person has dealt with an exception (or accepts it as it is); false when somebody else had."""
-    return bool(
-        await db.execute(
-            "UPDATE money_exception SET state = $2, closed_at = clock_timestamp(), closed_by = $3"
-            " WHERE id = $1 AND state = 'open'",
-            exception_id,
-            "accepted" if accepted else "resolved",
-            closed_by,
-        )
-    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from domain.core.money import Money
@@ -74,3 +76,28 @@ class StoredLeg:
     def free_minor(self) -> int:
         """What may still go back to the buyer."""
         return self.amount_minor - self.returned_minor - self.locked_minor
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyException:
+    """A money fact that is or was doubtful. `state` is "open", "resolved" or "accepted"; `note` is a person's."""
+
+    id: UUID
+    kind: str
+    merchant_id: UUID | None
+    order_id: UUID | None
+    amount_minor: int | None
+    ccy: str | None
+    facts: dict[str, Any]
+    state: str
+    note: str
+    opened_at: datetime
+    closed_at: datetime | None
+    closed_by: str | None
+
+    @property
+    def amount(self) -> Money | None:
+        """The money concerned; None when none was booked."""
+        if self.amount_minor is None or self.ccy is None:
+            return None
+        return Money(self.amount_minor, self.ccy)

@@ -300,7 +300,7 @@ def test_what_takes_a_proof_says_so_in_the_contract() -> None:
     }
     assert sdl.count('@requiresAcr(acr: "mfa", maxAge: 900)') == len(marked)
     assert marked == {
-        *("proposeManualPayment", "approveManualPayment"),
+        *("proposeManualPayment", "approveManualPayment", "closeMoneyException"),
         *("proposeGoodsExport", "approveGoodsExport"),
         *("inviteMember", "changeMemberRole", "removeMember"),
         *("createWebhookEndpoint", "updateWebhookEndpoint", "rotateWebhookSecret"),

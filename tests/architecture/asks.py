@@ -157,6 +157,11 @@ MUTATIONS: Mapping[str, Arguments] = {
         "lineId": w.line,
         "reason": "again",
     },
+    "Mutation.closeMoneyException": lambda w, c: {
+        "id": w.exception,
+        "verdict": "RESOLVED",
+        "note": "",
+    },
     "Mutation.replaceGood": lambda w, c: {"reportId": w.report, "verdict": "CONFIRM", "note": ""},
     "Mutation.createShop": lambda w, c: {"merchantId": w.merchant, "handle": "?", "names": []},
     "Mutation.updateShop": lambda w, c: {"shopId": w.shop_id, "expectedVersion": 99, **RENAMED},

@@ -104,6 +104,7 @@ class World:
     coupon: str
     lot: str
     report: str
+    exception: str
     endpoint: str
     delivery: str
     app: str
@@ -335,6 +336,7 @@ async def trouble_of(
     [capture] = await payments.captures_of(uuid_of(order))
     async with db.transaction():
         await settlement.open_exception("refund_failed", capture=capture, facts={"refund": "ref_x"})
+    exception_id = await db.value("SELECT id FROM money_exception")
     placed = (await platform.start(of))["order"]["id"]
     asked = {"orderId": placed, "reason": "bank", "evidence": "line 7"}
     proposed = await platform.data(_PROPOSE, {"input": asked}, viewer=viewers["operator_finance"])
@@ -344,6 +346,7 @@ async def trouble_of(
     return {
         "approval": _id_of(proposed, "proposeManualPayment"),
         "report": _id_of(reported, "reportGood"),
+        "exception": ids.encode("exc", exception_id),
     }
 
 

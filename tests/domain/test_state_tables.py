@@ -15,10 +15,13 @@ import pytest
 
 from domain import checkout, ledger, orders, payments, settlement
 from domain.core import db
+from domain.core.audit import Actor
+from domain.core.errors import FieldInvalid
 from domain.core.money import Money
 from domain.orders.rules import EventKind, OrderStateConflict, OrderStatus
 from domain.payments.models import Capture
 from domain.payments.ports import ChargeAnswer, ChargeState
+from domain.settlement import Closing
 from tests import make
 from tests.rows import changed, everything
 
@@ -267,22 +270,50 @@ async def test_m04_goods_are_revoked_once_and_never_come_back() -> None:
     assert await db.value("SELECT count(*) FROM event_log WHERE kind = 'goods.revoked'") == 1
 
 
-@pytest.mark.parametrize("accepted", [False, True])
-async def test_m18_an_exception_is_closed_once_by_whoever_comes_first(accepted: bool) -> None:
+@pytest.mark.parametrize(
+    ("closing", "again"), [(Closing.RESOLVED, "open"), (Closing.ACCEPTED, "accepted")]
+)
+async def test_m18_an_exception_is_closed_once_by_whoever_comes_first(
+    closing: Closing, again: str
+) -> None:
+    async def opened() -> None:
+        async with db.transaction():
+            await settlement.open_exception("surplus", facts={"test": 1})
+
+    await opened()
+    exception_id = await db.value("SELECT id FROM money_exception")
+    actors = [Actor("operator", name) for name in ("acc_first", "acc_second")]
+
+    closed = await settlement.close_exception(exception_id, closing, "found it", actor=actors[0])
+    with pytest.raises(settlement.ExceptionClosed) as refused:
+        await settlement.close_exception(exception_id, Closing.ACCEPTED, "no", actor=actors[1])
+    audited = await db.fetch("SELECT actor_id, action, subject_id, facts_json FROM audit_log")
+    await opened()  # the same fact once more
+
+    assert (closed.state, closed.note, closed.closed_by) == (closing.value, "found it", "acc_first")
+    assert refused.value.facts == {"closed_as": closing.name}
+    assert [tuple(row) for row in audited] == [
+        (
+            "acc_first",
+            "exception.close",
+            exception_id,
+            {"kind": "surplus", "closing": closing.value, "note": "found it"},
+        )
+    ]
+    rows = await db.fetch("SELECT id, state FROM money_exception")
+    assert [tuple(row) for row in rows] == [(exception_id, again)]
+
+
+@pytest.mark.parametrize("note", ["", " ", "x" * 501, "a\u202eb"])
+async def test_m18_an_exception_is_not_closed_without_a_reason(note: str) -> None:
     async with db.transaction():
         await settlement.open_exception("surplus", facts={"test": 1})
     exception_id = await db.value("SELECT id FROM money_exception")
 
-    done = [
-        await settlement.close_exception(exception_id, closed_by=name, accepted=last != accepted)
-        for name, last in (("first", False), ("second", True))
-    ]
-    async with db.transaction():
-        await settlement.open_exception("surplus", facts={"test": 1})  # the same once more
+    with pytest.raises(FieldInvalid):
+        await settlement.close_exception(
+            exception_id, Closing.RESOLVED, note, actor=Actor("operator", "acc_x")
+        )
 
-    row = await db.row(
-        "SELECT state, closed_by, (SELECT count(*) FROM money_exception) AS n FROM money_exception"
-    )
-    assert row is not None
-    assert done == [True, False]
-    assert tuple(row) == ("accepted" if accepted else "resolved", "first", 1)
+    assert await db.value("SELECT state FROM money_exception") == "open"
+    assert await db.value("SELECT count(*) FROM audit_log") == 0

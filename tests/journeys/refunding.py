@@ -75,6 +75,22 @@ async def sold(platform: Platform, of: make.Shop, *, quantity: int = 1) -> tuple
     return order_id, access_key
 
 
+async def short(platform: Platform, of: make.Shop) -> tuple[str, str]:
+    """A paid order whose goods were gone when the money came."""
+    order_id, access_key, paid = await platform.bought(of)
+    await db.execute(
+        "UPDATE card_key SET state = 'available', order_id = NULL, order_line_id = NULL"
+    )
+    await db.execute("DELETE FROM stock_hold")
+    await db.execute("UPDATE card_key SET state = 'locked'")
+    words = await db.value("SELECT count(*) FROM inbox_event")
+    await platform.sandbox.do(paid["id"], "confirm", account="main")
+    await platform.heard(words + 1)
+    await platform.work()
+    assert (await platform.order(order_id, access_key))["status"] == "SHORT"
+    return order_id, access_key
+
+
 async def settle(platform: Platform) -> None:
     """Let the workers and the provider's callbacks have their turns."""
     for _ in range(2):

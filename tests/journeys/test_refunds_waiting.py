@@ -14,7 +14,7 @@ from domain.core.money import Money
 from domain.ledger import AccountKey
 from tests import make
 from tests.journeys import checker
-from tests.journeys.refunding import refund, settle
+from tests.journeys.refunding import refund, settle, short
 from tests.platform import Platform, running
 
 
@@ -25,22 +25,6 @@ async def platform(
     async with running(tmp_path, monkeypatch) as found:
         yield found
     assert await checker.faults() == []
-
-
-async def short(platform: Platform, of: make.Shop) -> tuple[str, str]:
-    """A paid order whose goods were gone when the money came."""
-    order_id, access_key, paid = await platform.bought(of)
-    await db.execute(
-        "UPDATE card_key SET state = 'available', order_id = NULL, order_line_id = NULL"
-    )
-    await db.execute("DELETE FROM stock_hold")
-    await db.execute("UPDATE card_key SET state = 'locked'")
-    words = await db.value("SELECT count(*) FROM inbox_event")
-    await platform.sandbox.do(paid["id"], "confirm", account="main")
-    await platform.heard(words + 1)
-    await platform.work()
-    assert (await platform.order(order_id, access_key))["status"] == "SHORT"
-    return order_id, access_key
 
 
 async def test_l07_restock_while_a_refund_is_on_its_way_never_gives_goods_and_money(
