@@ -11,11 +11,13 @@ from domain import catalogue
 from domain.catalogue import Actor, Ask, OutOfStock
 from domain.core import clock, ids
 from domain.core import db as core
+from domain.core.money import Money
 from tests import make
 
 LATER = timedelta(minutes=15)
 WHO = Actor("merchant", "acc_test", session="s1")
 Line = tuple[UUID, UUID, int]
+USD = "USD"
 
 
 def line(shop: make.Shop, quantity: int = 1) -> Line:
@@ -56,3 +58,25 @@ async def states(shop: make.Shop) -> dict[str, int]:
 async def shown(shop: make.Shop) -> int:
     found = await catalogue.available(shop.merchant_id, [shop.variant_id])
     return found.get(shop.variant_id, 0)
+
+
+def usd(minor: int) -> Money:
+    return Money(minor, USD)
+
+
+async def cart(
+    shop: make.Shop,
+    lines: Sequence[tuple[UUID, int]] | None = None,
+    *,
+    currency: str = USD,
+    language: str = "en",
+    coupon: str | None = None,
+) -> catalogue.Cart:
+    """Price one unit of the shop's variant, or `lines`."""
+    return await catalogue.cart(
+        shop.handle,
+        lines or [(shop.variant_id, 1)],
+        currency=currency,
+        language=language,
+        coupon=coupon,
+    )

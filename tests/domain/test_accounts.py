@@ -13,7 +13,6 @@ from domain.core import db as core
 from domain.core.errors import FieldInvalid
 from domain.identity import (
     CredentialsInvalid,
-    From,
     LinkInvalid,
     TooManyTries,
     passwords,
@@ -22,17 +21,8 @@ from domain.identity import (
 from domain.notifications import ports
 from domain.notifications.ports import Answer, Mail, Outcome
 from tests import rows
+from tests.domain.signing_up import ADDRESS, EMAIL, HERE, NEW, PASSWORD, opened
 from tests.letters import last_token, owed
-
-EMAIL, PASSWORD, ADDRESS = "buyer@shop.test", "correct horse battery", "203.0.113.9"
-NEW = "another horse battery"
-HERE = From(ADDRESS, "test/1")
-
-
-async def opened(email: str = EMAIL, password: str = PASSWORD) -> identity.SignIn:
-    """An account of its own, with a session."""
-    await identity.sign_up(email, password, "en", address=ADDRESS)
-    return await identity.verify_email(await last_token(), password, HERE)
 
 
 async def test_a_link_and_the_password_open_an_account_and_a_session(db: None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from uuid import UUID
 
 import pytest
@@ -27,29 +26,7 @@ from domain.core.errors import Conflict, InputInvalid, NotFound
 from domain.core.money import Money
 from domain.merchants import ShopClosed
 from tests import make
-
-USD = "USD"
-
-
-def usd(minor: int) -> Money:
-    return Money(minor, USD)
-
-
-async def cart(
-    shop: make.Shop,
-    lines: Sequence[tuple[UUID, int]] | None = None,
-    *,
-    currency: str = USD,
-    language: str = "en",
-    coupon: str | None = None,
-) -> catalogue.Cart:
-    return await catalogue.cart(
-        shop.handle,
-        lines or [(shop.variant_id, 1)],
-        currency=currency,
-        language=language,
-        coupon=coupon,
-    )
+from tests.domain.shelves import USD, cart, usd
 
 
 async def variant(

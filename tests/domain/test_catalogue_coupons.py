@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,29 +19,7 @@ from domain.core import db as core
 from domain.core.errors import InputInvalid
 from domain.core.money import Money
 from tests import make
-
-USD = "USD"
-
-
-def usd(minor: int) -> Money:
-    return Money(minor, USD)
-
-
-async def cart(
-    shop: make.Shop,
-    lines: Sequence[tuple[UUID, int]] | None = None,
-    *,
-    currency: str = USD,
-    language: str = "en",
-    coupon: str | None = None,
-) -> catalogue.Cart:
-    return await catalogue.cart(
-        shop.handle,
-        lines or [(shop.variant_id, 1)],
-        currency=currency,
-        language=language,
-        coupon=coupon,
-    )
+from tests.domain.shelves import USD, cart, usd
 
 
 async def coupon(shop: make.Shop, code: str = "TEN", **terms: object) -> UUID:

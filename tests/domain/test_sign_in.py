@@ -11,23 +11,13 @@ from domain.core import db as core
 from domain.core.errors import Unavailable
 from domain.identity import (
     CredentialsInvalid,
-    From,
     SignInThrottled,
     TooManyTries,
     passwords,
     rules,
 )
+from tests.domain.signing_up import ADDRESS, EMAIL, NEW, PASSWORD, opened
 from tests.letters import last_token, owed
-
-EMAIL, PASSWORD, ADDRESS = "buyer@shop.test", "correct horse battery", "203.0.113.9"
-NEW = "another horse battery"
-HERE = From(ADDRESS, "test/1")
-
-
-async def opened(email: str = EMAIL, password: str = PASSWORD) -> identity.SignIn:
-    """An account of its own, with a session."""
-    await identity.sign_up(email, password, "en", address=ADDRESS)
-    return await identity.verify_email(await last_token(), password, HERE)
 
 
 async def test_h10_mails_to_one_address_and_from_one_address_are_bounded(db: None) -> None:

@@ -6,17 +6,16 @@ CASES C21, C22, J30, L33; WebSocket and SSE tell the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 
-from domain.core import bell, db, ids
+from domain.core import db, ids
 from tests import database, make
-from tests.journeys import checker
-from tests.journeys.shoppers import WATCH, Shoppers, Trip, Watching, shoppers
+from tests.journeys.shoppers import WATCH, Shoppers, Trip, Watching
 from tests.live import LiveServer, start
 
 WATCHERS = 24
@@ -28,19 +27,6 @@ def server(servers: database.Servers) -> Iterator[LiveServer]:
     chosen = {"KAMI_LIVE_HEARTBEAT_S": "1", "KAMI_SANDBOX_AUTOCONFIRM_MS": "0"}
     with start(servers, "kami_stream", **chosen) as live:
         yield live
-
-
-@pytest.fixture
-async def crowd(server: LiveServer) -> AsyncIterator[Shoppers]:
-    await db.open(server.database_url, minsize=1, maxsize=4)
-    bell.open(server.redis_url)
-    try:
-        async with shoppers(server) as found:
-            yield found
-        assert await checker.faults() == []
-    finally:
-        await bell.close()
-        await db.close()
 
 
 async def begun(crowd: Shoppers) -> Trip:

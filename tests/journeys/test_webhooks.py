@@ -12,11 +12,10 @@ import pytest
 from aiohttp import web
 
 from domain import identity
-from domain.core import bell, db, ids
+from domain.core import db, ids
 from domain.identity import Role
 from tests import database, make
-from tests.journeys import checker
-from tests.journeys.shoppers import Shoppers, Trip, Watching, shoppers
+from tests.journeys.shoppers import Shoppers, Trip, Watching
 from tests.live import LiveServer, start
 from tests.receiver import is_signed
 
@@ -41,19 +40,6 @@ def server(servers: database.Servers) -> Iterator[LiveServer]:
     """A platform that may call this machine."""
     with start(servers, "kami_hooks", KAMI_WEBHOOKS_TO_LOOPBACK="true") as live:
         yield live
-
-
-@pytest.fixture
-async def crowd(server: LiveServer) -> AsyncIterator[Shoppers]:
-    await db.open(server.database_url, minsize=1, maxsize=4)
-    bell.open(server.redis_url)
-    try:
-        async with shoppers(server) as found:
-            yield found
-        assert await checker.faults() == []
-    finally:
-        await bell.close()
-        await db.close()
 
 
 class Sink:

@@ -10,8 +10,10 @@ from uuid import UUID
 from domain.core import db, promises
 from domain.core.ids import uuid7
 from domain.core.settings import settings
+from tests.receiver import collected
 from workers import queue
 from workers.loops import keep_running
+from workers.webhooks import Dispatcher
 
 WITHIN_S = 20.0
 seen: list[UUID] = []
@@ -83,3 +85,9 @@ async def leases_end() -> None:
     """Every lease is over and swept, as after a minute."""
     await db.execute("UPDATE promise SET lease_until = clock_timestamp() - interval '1 s'")
     await promises.sweep()
+
+
+async def sent(dispatcher: Dispatcher) -> None:
+    """Everything that is owed now has been tried."""
+    await collected()
+    await dispatcher.idle()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -26,27 +25,9 @@ from tests.receiver import (
     receiving,
     states,
 )
+from tests.workers.running import sent
 from workers import webhooks as work
 from workers.webhooks import Dispatcher
-
-
-@pytest.fixture
-async def at(db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
-    async with receiving(monkeypatch) as found:
-        yield found
-
-
-@pytest.fixture
-async def dispatcher() -> AsyncIterator[Dispatcher]:
-    made = Dispatcher()
-    yield made
-    await made.close()
-
-
-async def sent(dispatcher: Dispatcher) -> None:
-    """Everything that is owed now has been tried."""
-    await collected()
-    await dispatcher.idle()
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 400, 404, 429, 500, 503])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -24,32 +23,13 @@ from tests.receiver import (
     find,
     happen,
     is_signed,
-    receiving,
     states,
     until,
 )
+from tests.workers.running import sent
 from workers import webhooks as work
 from workers.registry import loops
 from workers.webhooks import Dispatcher
-
-
-@pytest.fixture
-async def at(db: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
-    async with receiving(monkeypatch) as found:
-        yield found
-
-
-@pytest.fixture
-async def dispatcher() -> AsyncIterator[Dispatcher]:
-    made = Dispatcher()
-    yield made
-    await made.close()
-
-
-async def sent(dispatcher: Dispatcher) -> None:
-    """Everything that is owed now has been tried."""
-    await collected()
-    await dispatcher.idle()
 
 
 async def test_c19_an_event_is_sent_once_signed_with_its_sequence_and_state(
