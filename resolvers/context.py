@@ -129,7 +129,7 @@ class Context:
         ):
             setattr(other, name, getattr(self, name))
         other.seems_from, other.operation, other.resume = self.seems_from, self.operation, None
-        other.came_by_cookie, other.cookies, other.device = False, None, self.device
+        other.came_by_cookie, other.cookies, other.device = self.came_by_cookie, None, self.device
         other._start()
         other.asked_country, other.asked_language = self.asked_country, self.asked_language
         other.known_market = self.known_market

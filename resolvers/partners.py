@@ -92,6 +92,10 @@ class AppManifestInput:
     dpop_bound: bool = strawberry.field(
         default=False, description="Whether its tokens are always bound to a key (RFC 9449)."
     )
+    documents_only: bool = strawberry.field(
+        default=False,
+        description="Whether its requests run registered documents alone; a free text is then FORBIDDEN.",
+    )
     homepage: str | None = strawberry.field(default=None, description="Its https address.")
     webhooks: list[AppWebhookInput] = strawberry.field(
         default_factory=list, description="Where it wants to be told; at most ten."
@@ -111,6 +115,7 @@ class AppManifestInput:
             jwks=cast("dict[str, Any] | None", self.jwks) if _is_object(self.jwks) else {},
             requires_par=self.requires_par,
             dpop_bound=self.dpop_bound,
+            documents_only=self.documents_only,
             homepage=self.homepage,
             webhooks=tuple(partners.Webhook(one.url, tuple(one.kinds)) for one in self.webhooks),
             pages=tuple(AppPage(one.place, one.url) for one in self.pages),
@@ -231,7 +236,7 @@ async def create(info: Info, input: CreateAppInput) -> Credentials:
     return Credentials((await partners.apps([app_id]))[app_id], secret)
 
 
-async def _own(info: Info, text: str) -> tuple[App, UUID, Viewer]:
+async def own(info: Info, text: str) -> tuple[App, UUID, Viewer]:
     """(app, merchant, viewer) of an app that the viewer may change. Errors: NotFound, Forbidden."""
     app_id = decode(text, "app", "appId")
     found = (await partners.apps([app_id])).get(app_id)
@@ -245,7 +250,7 @@ async def _own(info: Info, text: str) -> tuple[App, UUID, Viewer]:
 
 async def update(info: Info, input: UpdateAppInput) -> App:
     """Change an app."""
-    found, owner, viewer = await _own(info, input.app_id)
+    found, owner, viewer = await own(info, input.app_id)
     await partners.change(
         owner,
         found.id,
@@ -258,7 +263,7 @@ async def update(info: Info, input: UpdateAppInput) -> App:
 
 async def rotate_secret(info: Info, input: AppInput) -> Credentials:
     """Give an app a new secret."""
-    found, owner, viewer = await _own(info, input.app_id)
+    found, owner, viewer = await own(info, input.app_id)
     if found.manifest.auth_method is not AuthMethod.SECRET:
         raise FieldInvalid(path=("input", "appId"), reason="has_no_secret")
     actor = access.actor(info.context, viewer)
@@ -268,14 +273,14 @@ async def rotate_secret(info: Info, input: AppInput) -> Credentials:
 
 async def delete(info: Info, input: AppInput) -> AppGone:
     """End an app."""
-    found, owner, viewer = await _own(info, input.app_id)
+    found, owner, viewer = await own(info, input.app_id)
     await partners.delete(owner, found.id, actor=access.actor(info.context, viewer))
     return AppGone(found.id)
 
 
 async def grant(info: Info, input: GrantAppInput) -> Granted:
     """Let an app act by itself, with one's own rights at most."""
-    found, owner, viewer = await _own(info, input.app_id)
+    found, owner, viewer = await own(info, input.app_id)
     limits = _limits(found, input)
     proof = await identity.proof(viewer.session_id)
     grant_id = await partners.allow_client(

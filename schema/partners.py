@@ -9,9 +9,11 @@ from domain import partners
 from domain.core import ids
 from domain.partners import App, Granted, Limit, Webhook
 from domain.partners import Page as PageRow
+from resolvers import app_documents as documents
 from resolvers import partners as resolve
 from resolvers.partners import AppAuthentication, AppGone, AppGrantType, Credentials, GrantEnded
 from resolvers.stepup import FRESH
+from schema.app_documents import AppDocument
 from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.money import Money
 from schema.node import Node, register
@@ -34,6 +36,14 @@ class AppPage:
 
     place: str = field(description="Where it is offered.")
     url: str = field(description="An https address.")
+
+
+BY_ID = {
+    "first": "How many, 1 to 100.",
+    "last": "How many from the end, 1 to 100.",
+    "after": "Cursor to continue behind.",
+    "before": "Cursor to continue before.",
+}
 
 
 @object_type(description="An app made by a merchant's developers.", rows=(App,))
@@ -65,6 +75,13 @@ class PartnerApp(Node, Versioned):
     )
     dpop_bound: bool = derived(
         lambda row: row.manifest.dpop_bound, description="Whether its tokens are bound to a key."
+    )
+    documents_only: bool = derived(
+        lambda row: row.manifest.documents_only,
+        description="Whether it runs registered documents alone.",
+    )
+    documents: Connection[AppDocument] = field(
+        resolver=documents.of_app, description="What it has registered, by id.", args=BY_ID
     )
     homepage: str | None = derived(
         lambda row: row.manifest.homepage, description="Its address; null without one."

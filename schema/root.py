@@ -1,5 +1,6 @@
 """The whole contract: every noun adds its Query, Mutation and Subscription parts here."""
 
+from schema.app_documents import AppDocumentMutation
 from schema.approvals import ApprovalMutation, ApprovalQuery
 from schema.audit import AuditQuery
 from schema.build import build
@@ -46,6 +47,7 @@ QUERIES: list[type] = [
     WebhookQuery,
 ]
 MUTATIONS: list[type] = [
+    AppDocumentMutation,
     ApprovalMutation,
     CatalogueMutation,
     ClaimMutation,

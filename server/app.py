@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 import strawberry
@@ -34,7 +35,7 @@ from server import (
     uploads,
 )
 from server.edge import Edge, hosts
-from server.graphql import shaping
+from server.graphql import shaping, trusted
 from server.graphql.limits import (
     GENEROUS,
     STREAMS_GENEROUS,
@@ -44,6 +45,7 @@ from server.graphql.limits import (
     Size,
 )
 from server.graphql.shared import SharedBuckets
+from server.graphql.trusted import Trusted, documents_only
 from server.graphql.view import GraphQL
 
 _log = structlog.get_logger(__name__)
@@ -79,7 +81,8 @@ def create_app(schema: strawberry.Schema | None = None) -> Edge:
         origins=origins(found),
         buckets=buckets,
         streams_max=streams(found),
-        registered=pages.site().shelf(),
+        registered=Trusted(pages.site().texts()),
+        documents_only=partial(documents_only, is_production=not found.in_development),
     )
     rest = Starlette(routes=_routes(found), lifespan=_lifespan)
     rest.state.buckets = buckets
@@ -135,6 +138,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         bell.open(found.redis_url)
     installed.load(found)
     shaping.install()
+    trusted.install()
     await _first_rates()
     tasks = [
         asyncio.ensure_future(once.keep_flushing()),

@@ -28,7 +28,7 @@ from domain import merchants
 from domain.core import db, ids
 from domain.core.errors import DomainError
 from domain.core.settings import Settings
-from server.graphql.persisted import Shelf, digest
+from server.graphql.persisted import digest
 
 FOLDER = Path(__file__).resolve().parents[1] / "web"
 DEMO = "/s/demo"
@@ -69,9 +69,9 @@ class Site:
         """What a page sends as `documentId`, by name."""
         return {name: digest(text) for name, text in self.documents.items()}
 
-    def shelf(self) -> Shelf:
+    def texts(self) -> dict[str, str]:
         """The same for the door: id → text."""
-        return Shelf({digest(text): text for text in self.documents.values()})
+        return {digest(text): text for text in self.documents.values()}
 
 
 @cache

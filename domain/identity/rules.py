@@ -218,7 +218,8 @@ class Proof:
 class AppPass:
     """The partner app that acts for the viewer: within these scopes, in this merchant, nowhere else.
 
-    `auth_at` is when the person had signed in to allow it, `key` the thumbprint its token is bound to.
+    `auth_at` is when the person had signed in to allow it, `key` the thumbprint its token is bound to, `documents_only`
+    whether it runs registered documents alone.
     """
 
     app_id: UUID
@@ -227,6 +228,7 @@ class AppPass:
     scopes: frozenset[str]
     auth_at: datetime
     key: str | None = None
+    documents_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

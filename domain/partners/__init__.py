@@ -16,6 +16,8 @@ from domain.partners.apps import (
 )
 from domain.partners.details import Details
 from domain.partners.details import read as read_details
+from domain.partners.documents import Document, document, registered, unregister
+from domain.partners.documents import register as register_documents
 from domain.partners.grants import (
     URN,
     Device,
@@ -34,6 +36,7 @@ from domain.partners.grants import (
     take_up,
     waiting,
 )
+from domain.partners.ports import Fault
 from domain.partners.presence import connections
 from domain.partners.proofs import (
     Proven,
@@ -61,6 +64,7 @@ from domain.partners.rules import (
     AppLimitExceeded,
     Asked,
     AuthMethod,
+    DocumentsInvalid,
     GrantType,
     Limit,
     Manifest,
@@ -88,6 +92,9 @@ __all__ = [
     "AuthMethod",
     "Details",
     "Device",
+    "Document",
+    "DocumentsInvalid",
+    "Fault",
     "GrantType",
     "Granted",
     "Issued",
@@ -115,6 +122,7 @@ __all__ = [
     "deny",
     "deny_device",
     "device",
+    "document",
     "dpop",
     "exchange",
     "faults",
@@ -136,7 +144,9 @@ __all__ = [
     "read_details",
     "refresh",
     "register",
+    "register_documents",
     "register_self",
+    "registered",
     "revoke",
     "revoke_token",
     "rotate_secret",
@@ -144,6 +154,7 @@ __all__ = [
     "spend",
     "start_device",
     "take_up",
+    "unregister",
     "viewer",
     "waiting",
 ]

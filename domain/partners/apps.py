@@ -39,13 +39,14 @@ def _columns(manifest: Manifest) -> list[Any]:
         manifest.requires_par,
         manifest.dpop_bound,
         more,
+        manifest.documents_only,
     ]
 
 
 _INSERT = """
 INSERT INTO partner_app (name, redirect_uris, scopes, grant_types, auth_method, jwks_json, requires_par, dpop_bound,
-    manifest_json, id, merchant_id, secret_hash, registration_hash, created_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    manifest_json, documents_only, id, merchant_id, secret_hash, registration_hash, created_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 """
 
 
@@ -82,10 +83,10 @@ def _secret(manifest: Manifest) -> str | None:
 
 _UPDATE = """
 UPDATE partner_app SET name = $1, redirect_uris = $2, scopes = $3, grant_types = $4, auth_method = $5::text,
-    jwks_json = $6, requires_par = $7, dpop_bound = $8, manifest_json = $9,
+    jwks_json = $6, requires_par = $7, dpop_bound = $8, manifest_json = $9, documents_only = $10,
     secret_hash = CASE WHEN $5::text = 'client_secret_basic' THEN secret_hash END,
     old_secret_hash = CASE WHEN $5::text = 'client_secret_basic' THEN old_secret_hash END
-WHERE id = $10 AND state = 'active'
+WHERE id = $11 AND state = 'active'
 """
 
 

@@ -19,7 +19,7 @@ class Presence(core.Presence[bytes]):
     """Access tokens, by their hash, and their connections."""
 
     def __init__(self) -> None:
-        super().__init__(_alive, queries.forget, bell.APPS, bell.PEOPLE)
+        super().__init__(_alive, _forget, bell.APPS, bell.PEOPLE)
 
     def hold(
         self, viewer: Viewer, token: str, end: Callable[[], None]
@@ -28,6 +28,19 @@ class Presence(core.Presence[bytes]):
         assert viewer.app is not None, "sessions are identity's"
         of = (viewer.app.grant_id, viewer.app.app_id, viewer.account_id)
         return self.hold_key(rules.hashed(token), of, end)
+
+
+_forgetful: list[Callable[[UUID | None], None]] = [queries.forget]
+
+
+def on_forget(forget: Callable[[UUID | None], None]) -> None:
+    """Have `forget` called with each grant, app or person that changes, with None for all."""
+    _forgetful.append(forget)
+
+
+def _forget(of: UUID | None) -> None:
+    for forget in _forgetful:
+        forget(of)
 
 
 async def _alive(hashes: list[bytes]) -> set[bytes]:
@@ -53,11 +66,11 @@ async def tell(*of: UUID) -> None:
 
     async def after() -> None:
         for one in of:
-            queries.forget(one)
+            _forget(one)
         await bell.ring(bell.APPS, *of)
 
     for one in of:
-        queries.forget(one)
+        _forget(one)
     if db.in_transaction():
         db.after_commit(after)
     else:

@@ -40,7 +40,7 @@ class Granted:
 _APP = """
 SELECT id, merchant_id, name, redirect_uris, scopes, grant_types, auth_method, secret_hash,
     CASE WHEN old_secret_until > clock_timestamp() THEN old_secret_hash END AS old_secret_hash,
-    jwks_json, requires_par, dpop_bound, manifest_json, registration_hash, version, created_at
+    jwks_json, requires_par, dpop_bound, documents_only, manifest_json, registration_hash, version, created_at
 FROM partner_app WHERE state = 'active'
 """
 
@@ -78,6 +78,7 @@ def _app(row: Any) -> App:
         jwks=row["jwks_json"],
         requires_par=row["requires_par"],
         dpop_bound=row["dpop_bound"],
+        documents_only=row["documents_only"],
         homepage=more["homepage"],
         webhooks=tuple(Webhook(url, tuple(kinds)) for url, kinds in more["webhooks"]),
         pages=tuple(Page(place, url) for place, url in more["pages"]),
@@ -148,6 +149,7 @@ def granted(row: Any) -> Granted:
 _TOKEN = """
 SELECT t.scopes AS token_scopes, t.jkt, t.issued_at, t.expires_at, g.id AS grant_id, g.merchant_id, g.auth_at, g.acr,
     g.scopes AS grant_scopes, g.expires_at AS grant_expires_at, a.id AS app_id, a.scopes AS app_scopes,
+    a.documents_only,
     p.id AS account_id, p.email, p.locale, m.role
 """
 _GOOD = """
@@ -207,6 +209,7 @@ async def viewer(text: str) -> Viewer | None:
             frozenset(scopes),
             row["auth_at"],
             row["jkt"],
+            row["documents_only"],
         ),
         # What it was allowed with: an app proves nothing by itself (RFC 9470).
         proof=Proof(Acr(row["acr"]), row["auth_at"], has_factor=True),

@@ -71,6 +71,12 @@ class AppLimitExceeded(DomainError):
     code = "APP_LIMIT_EXCEEDED"
 
 
+class DocumentsInvalid(DomainError):
+    """Documents that cannot be registered; `problems` names each one of the `count` and why. None was registered."""
+
+    code = "DOCUMENTS_INVALID"
+
+
 class Scope(StrEnum):
     """What an app may be allowed; each opens named fields of the contract (schema/scopes.py)."""
 
@@ -133,6 +139,7 @@ class Manifest:
     jwks: Mapping[str, Any] | None = None
     requires_par: bool = False
     dpop_bound: bool = False
+    documents_only: bool = False
     homepage: str | None = None
     webhooks: tuple[Webhook, ...] = ()
     pages: tuple[Page, ...] = ()

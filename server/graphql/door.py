@@ -215,7 +215,7 @@ class Door:
 
     async def _text(self, asked: Asked, context: Context) -> str:
         if asked.document_id is not None:
-            found = await self.registered.text(asked.document_id)
+            found = await self.registered.text(asked.document_id, context)
             if found is None:
                 raise Refused("PERSISTED_QUERY_NOT_FOUND", [GraphQLError("Unknown documentId.")])
             return found

@@ -8,7 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from resolvers.context import Context
 
 TEXTS_MAX = 2_000
 TEXTS_BYTES_MAX = 8_000_000
@@ -16,10 +19,10 @@ ID_MAX = 200
 
 
 class Registered(Protocol):
-    """Where registered documents are kept; per app once apps exist."""
+    """Where registered documents are kept."""
 
-    async def text(self, document_id: str) -> str | None:
-        """The text registered under this id, None when there is none."""
+    async def text(self, document_id: str, context: Context) -> str | None:
+        """The text registered under this id for whoever asks, None when there is none."""
 
 
 class Shelf:
@@ -28,8 +31,8 @@ class Shelf:
     def __init__(self, texts: Mapping[str, str] | None = None) -> None:
         self._texts = dict(texts or {})
 
-    async def text(self, document_id: str) -> str | None:
-        """See Registered."""
+    async def text(self, document_id: str, context: Context) -> str | None:
+        """See Registered. They are everybody's."""
         return self._texts.get(document_id)
 
 

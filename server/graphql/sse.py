@@ -86,8 +86,9 @@ class EventStreams:
         last = request.text(headers, b"last-event-id")
         context.resume = last[:CURSOR_MAX] if last else None
         try:
-            shown = shown_of(headers, "POST", "/graphql/stream")
-            await self.door.admit(context, token_of(headers), shown)
+            token, shown = token_of(headers), shown_of(headers, "POST", "/graphql/stream")
+            context.came_by_cookie = token is not None and b"authorization" not in headers
+            await self.door.admit(context, token, shown)
             return await watch(self.door, asked, context)
         except DomainError as error:
             return self.door.refuse(error, context)

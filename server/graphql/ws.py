@@ -211,6 +211,7 @@ class Socket:
         scheme = given.partition(" ")[0].lower() if given is not None else ""
         shown = Shown(scheme, proof if isinstance(proof, str) else None, "GET", "/graphql")
         self.is_ready = True
+        self.context.came_by_cookie = given is None and token is not None
         if self.timer is not None:
             self.timer.cancel()
         try:

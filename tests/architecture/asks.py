@@ -231,6 +231,8 @@ MUTATIONS: Mapping[str, Arguments] = {
         },
     },
     "Mutation.rotateAppSecret": lambda w, c: {"appId": w.app},
+    "Mutation.registerAppDocuments": lambda w, c: {"appId": w.app, "documents": []},
+    "Mutation.removeAppDocuments": lambda w, c: {"appId": w.app, "ids": []},
     "Mutation.deleteApp": lambda w, c: {"appId": w.gone},
     "Mutation.grantApp": lambda w, c: {"appId": w.app, "scopes": ["everything"]},
     "Mutation.revokeAppGrant": lambda w, c: {"grantId": w.ended},

@@ -24,6 +24,7 @@ from schema.root import schema
 from server import pages
 from server.graphql.documents import Refused
 from server.graphql.door import Door
+from server.graphql.persisted import Shelf
 from server.graphql.request import Asked
 
 # The same in every process: the tests' names carry it.
@@ -242,9 +243,9 @@ async def test_pages_name_documents_the_door_knows() -> None:
     assert found is not None
     facts = json.loads(found[1])
 
-    shelf = pages.site().shelf()
+    shelf = Shelf(pages.site().texts())
     for name, document_id in facts["documents"].items():
-        assert await shelf.text(document_id) == pages.site().documents[name]
+        assert await shelf.text(document_id, Context()) == pages.site().documents[name]
     assert facts["languages"] == list(i18n.LANGUAGES)
 
 
@@ -257,7 +258,7 @@ def test_j26_our_pages_send_registered_documents_and_no_text() -> None:
 
 
 async def test_j26_a_door_for_registered_documents_alone_runs_every_one_of_ours() -> None:
-    door = Door(schema, registered=pages.site().shelf(), documents_only=lambda _: True)
+    door = Door(schema, registered=Shelf(pages.site().texts()), documents_only=lambda _: True)
     said: list[str] = []
     for _ in range(50):
         for document_id in pages.site().document_ids().values():
