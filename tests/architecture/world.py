@@ -31,7 +31,7 @@ from domain.partners import (
 )
 from domain.webhooks import Result, Terms
 from domain.webhooks.ports import Reply, carriers
-from server.graphql import shaping
+from server.graphql import shaping, trusted
 from server.graphql.limits import GENEROUS, LocalBuckets
 from tests import horizon, make
 from tests.platform import Platform, running, uuid_of
@@ -317,6 +317,8 @@ async def apps_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str,
             account_id=owner.account_id,
             auth_at=clock.now(),
         )
+    trusted.install()
+    await partners.register_documents(of.merchant_id, made[0], ["{ __typename }"], actor=actor)
     await partners.delete(of.merchant_id, made[1], actor=actor)
     ended = await db.value("SELECT id FROM app_grant WHERE revoked_at IS NOT NULL")
     return {
