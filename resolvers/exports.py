@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from domain import catalogue
+from domain import catalogue, identity
 from domain.catalogue import Export
 from domain.core import clock, four_eyes, ids
 from domain.core.audit import Actor
@@ -75,11 +75,12 @@ async def approve(info: Asked, input: ApproveGoodsExportInput) -> Ready:
     viewer = access.require_viewer(info.context)
     approval_id = decode(input.approval_id, "apr", "approvalId")
     found = await catalogue.find_export(approval_id)
-    access.stocker(info.context, found.merchant_id if found else None, "approvalId")
+    export_of = found.merchant_id if found else None
+    access.stocker(info.context, export_of, "approvalId")
     export = await catalogue.approve_export(
         approval_id,
         hash_of(input.request_hash),
-        approved_by=viewer.account_id,
+        approved_by=await identity.approver(viewer.account_id, export_of),
         once=info.context.once(info),
     )
     token = page.sign(catalogue.EXPORT_KIND, approval_id, viewer.account_id, export.until)
@@ -105,7 +106,7 @@ async def waiting(
     rows = await four_eyes.waiting(
         cast("tuple[datetime, UUID] | None", window.key),
         window.limit + 1,
-        kind=catalogue.EXPORT_KIND,
+        kinds=[catalogue.EXPORT_KIND],
         merchant_id=merchant,
         backward=window.is_backward,
     )

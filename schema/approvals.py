@@ -7,14 +7,21 @@ import strawberry
 
 from domain import payments
 from domain.core import four_eyes, ids
+from domain.core.four_eyes import ApprovalState
 from resolvers import approvals as resolve
 from resolvers.stepup import FRESH
 from schema.delivery import OrderHandled
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
 from schema.orders import OrderStateConflict
 from schema.page import Connection
-from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
+from schema.problems import Conflict, InvalidInput, NotFound, Problem, Unavailable, problem
 from schema.scalars import JSON
+
+strawberry.enum(
+    ApprovalState,
+    description="OPEN waits for a second person, APPROVED was approved (and may cool down), DECLINED by "
+    "another person, WITHDRAWN by who asked, EXPIRED was not approved in time, STOPPED while it cooled down.",
+)
 
 
 @object_type(
@@ -27,7 +34,10 @@ class Approval:
     id: strawberry.ID = derived(
         lambda one: ids.encode("apr", one.id), description="Opaque id, `apr_…`."
     )
-    kind: str = field(description="What it is about: payment.manual.")
+    kind: str = field(description="What it is about: payment.manual, goods.export, payout.method.")
+    state: ApprovalState = derived(
+        lambda one: ApprovalState(one.state), description="What has become of it."
+    )
     request: JSON = field(description="What is asked; read it before you approve it.")
     request_hash: str = derived(
         lambda one: one.request_hash.hex(),
@@ -38,6 +48,18 @@ class Approval:
     )
     asked_at: datetime = field(description="When it was asked.")
     expires_at: datetime = field(description="Until when it can be approved.")
+    approved_by: strawberry.ID | None = derived(
+        lambda one: ids.encode("acc", one.approved_by) if one.approved_by else None,
+        description="The account that approved it, `acc_…`; null when nobody did.",
+    )
+    usable_at: datetime | None = field(
+        description="When it begins to hold; until then `declineApproval` stops it. Null before it is approved, and "
+        "for what holds at once."
+    )
+    cool_down_hours: int = derived(
+        lambda one: -(-one.cool_down_s // 3600),
+        description="How many hours it can still be stopped after it was approved; 0 for what holds at once.",
+    )
 
 
 @problem(four_eyes.SamePerson, description="Who asked for it cannot be the one who approves it.")
@@ -46,9 +68,19 @@ class SamePerson(Problem):
 
 
 @problem(
+    four_eyes.ApproverTooNew,
+    description="Your role, password or second factor changed a short while ago: somebody else has to approve it.",
+)
+class ApproverTooNew(Problem):
+    """Code APPROVER_TOO_NEW."""
+
+    until: datetime = field(description="From when on you may.")
+
+
+@problem(
     four_eyes.ApprovalClosed,
     four_eyes.ApprovalDiffers,
-    description="It was approved before, its time is over, or it is not what you have read.",
+    description="It was approved or ended before, its time is over, or it is not what you have read.",
 )
 class ApprovalRefused(Problem):
     """Code APPROVAL_CLOSED or APPROVAL_DIFFERS."""
@@ -85,6 +117,7 @@ ProposeManualPaymentResult = Annotated[
 ApproveManualPaymentResult = Annotated[
     OrderHandled
     | SamePerson
+    | ApproverTooNew
     | ApprovalRefused
     | EvidenceUsed
     | AttemptLive
@@ -97,6 +130,22 @@ ApproveManualPaymentResult = Annotated[
     ),
 ]
 
+ApproveChangeResult = Annotated[
+    Approval
+    | SamePerson
+    | ApproverTooNew
+    | ApprovalRefused
+    | Conflict
+    | NotFound
+    | InvalidInput
+    | Unavailable,
+    strawberry.union("ApproveChangeResult", description="The approval, or why there is none."),
+]
+DeclineApprovalResult = Annotated[
+    Approval | ApprovalRefused | NotFound | InvalidInput | Unavailable,
+    strawberry.union("DeclineApprovalResult", description="The end of a request, or why not."),
+]
+
 
 @strawberry.type
 class ApprovalQuery:
@@ -104,9 +153,12 @@ class ApprovalQuery:
 
     approvals: Connection[Approval] = query_field(
         resolve.waiting,
-        who=Who.OPERATOR,
-        description="What waits for a second person, oldest first; for operators in finance.",
+        who=(Who.MERCHANT, Who.OPERATOR),
+        description="What waits for a second person, and what was approved and still cools down, oldest first. With "
+        "`merchantId` what the caller may approve there: exports for who stocks the shop, payout destinations for "
+        "finance, everything for an owner. Without it payments put in by hand, for operators in finance.",
         args={
+            "merchantId": "The merchant, `mer_…`; null for the platform's own.",
             "first": "How many from the start, 1 to 100.",
             "last": "How many from the end, 1 to 100.",
             "after": "Cursor to continue behind.",
@@ -134,7 +186,24 @@ class ApprovalMutation:
         idempotent=True,
         step_up=FRESH,
         description="Approve exactly what somebody else proposed; the payment is then fulfilled like every other. "
-        "Problems: SAME_PERSON, APPROVAL_CLOSED, APPROVAL_DIFFERS, ORDER_STATE_CONFLICT, EVIDENCE_USED, "
-        "ATTEMPT_LIVE, NOT_FOUND.",
+        "Problems: SAME_PERSON, APPROVER_TOO_NEW, APPROVAL_CLOSED, APPROVAL_DIFFERS, ORDER_STATE_CONFLICT, "
+        "EVIDENCE_USED, ATTEMPT_LIVE, NOT_FOUND.",
         args={"input": "The approval and the hash of what was read."},
+    )
+    approve_change: ApproveChangeResult = mutation_field(
+        resolve.approve_change,
+        who=Who.MERCHANT,
+        step_up=FRESH,
+        description="Approve exactly what a colleague asked for, where nothing but the change itself comes of it: "
+        "payout destinations. What cools down holds from `usableAt` on. Problems: SAME_PERSON, APPROVER_TOO_NEW, "
+        "APPROVAL_CLOSED, APPROVAL_DIFFERS, CONFLICT, NOT_FOUND.",
+        args={"input": "The approval and the hash of what was read."},
+    )
+    decline_approval: DeclineApprovalResult = mutation_field(
+        resolve.decline,
+        who=(Who.MERCHANT, Who.OPERATOR),
+        description="Keep something from happening: whoever asked takes it back, everybody else who could approve it "
+        "declines it, or stops it while it cools down. It takes no second factor: stopping must be easy. "
+        "Problems: APPROVAL_CLOSED, NOT_FOUND, INVALID_INPUT.",
+        args={"input": "The approval, and why."},
     )

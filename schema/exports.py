@@ -8,7 +8,7 @@ import strawberry
 from resolvers import exports as resolve
 from resolvers.exports import Ready
 from resolvers.stepup import FRESH
-from schema.approvals import Approval, ApprovalRefused, SamePerson
+from schema.approvals import Approval, ApprovalRefused, ApproverTooNew, SamePerson
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
 from schema.page import Connection
 from schema.problems import InvalidInput, NotFound, Unavailable
@@ -33,7 +33,13 @@ ProposeGoodsExportResult = Annotated[
     ),
 ]
 ApproveGoodsExportResult = Annotated[
-    ReadyExport | SamePerson | ApprovalRefused | NotFound | InvalidInput | Unavailable,
+    ReadyExport
+    | SamePerson
+    | ApproverTooNew
+    | ApprovalRefused
+    | NotFound
+    | InvalidInput
+    | Unavailable,
     strawberry.union(
         "ApproveGoodsExportResult",
         description="How to fetch the goods, or why nothing was approved.",
@@ -78,6 +84,7 @@ class ExportMutation:
         idempotent=True,
         step_up=FRESH,
         description="Approve exactly what a colleague asked for, and get the token to fetch it with. Exported keys are "
-        "off the shelf for ever. Problems: SAME_PERSON, APPROVAL_CLOSED, APPROVAL_DIFFERS, NOT_FOUND.",
+        "off the shelf for ever. Problems: SAME_PERSON, APPROVER_TOO_NEW, APPROVAL_CLOSED, APPROVAL_DIFFERS, "
+        "NOT_FOUND.",
         args={"input": "The approval and the hash of what was read."},
     )

@@ -19,6 +19,7 @@ from schema.mfa import MfaMutation, MfaQuery
 from schema.node import NodeQuery
 from schema.orders import OrderMutation, OrderQuery, OrderSubscription
 from schema.partners import PartnerMutation, PartnerQuery
+from schema.payouts import PayoutMutation, PayoutQuery
 from schema.people import PeopleMutation, PeopleQuery
 from schema.prices import PriceMutation
 from schema.products import ProductMutation, ProductQuery
@@ -41,6 +42,7 @@ QUERIES: list[type] = [
     MfaQuery,
     OrderQuery,
     PartnerQuery,
+    PayoutQuery,
     PeopleQuery,
     ProductQuery,
     StockQuery,
@@ -61,6 +63,7 @@ MUTATIONS: list[type] = [
     OrderMutation,
     MemberMutation,
     PartnerMutation,
+    PayoutMutation,
     PeopleMutation,
     PriceMutation,
     ProductMutation,

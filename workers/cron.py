@@ -24,11 +24,12 @@ from domain import (
     ledger,
     notifications,
     partners,
+    payouts,
     risk,
     settlement,
     webhooks,
 )
-from domain.core import bell, db, once, promises, saga, trace
+from domain.core import bell, db, four_eyes, once, promises, saga, trace
 from workers import books
 from workers.loops import Loop, end
 
@@ -98,6 +99,8 @@ EVERY: list[Every] = [
     Every("partners.prune", HOUR_S, partners.prune),
     Every("fx.refresh", HOUR_S, fx.keep_current),
     Every("fx.expire", HOUR_S, fx.expire_due),
+    Every("approvals.expire", MINUTE_S, four_eyes.expire),
+    Every("payouts.methods", MINUTE_S, payouts.settle_methods),
     Every("mails.sweep", MINUTE_S, notifications.sweep),
     Every("mails.prune", HOUR_S, notifications.prune),
     Every("webhooks.sweep", MINUTE_S, webhooks.sweep),

@@ -6,10 +6,13 @@ of patience makes one batch of what would be a hundred.
 
 from __future__ import annotations
 
+from functools import partial
+from uuid import UUID
+
 from domain import notifications
 from domain.core.events import READ_MAX
 from workers.loops import Loop
-from workers.registry import loops
+from workers.registry import loops, tasks
 
 EVERY_S = 1.0
 
@@ -24,8 +27,15 @@ async def send() -> float | None:
     return 0 if await notifications.send_due() >= notifications.SEND_MAX else None
 
 
+async def tell_approval(what: str, approval_id: UUID) -> None:
+    """Owe the mails about a request for a second person."""
+    await notifications.tell_approval(what, approval_id)
+
+
 def load() -> None:
-    """Register the loops of the general queue."""
+    """Register the loops and tasks of the general queue."""
+    for what in ("asked", "approved", "due", "ended"):
+        tasks[f"approval.{what}"] = partial(tell_approval, what)
     loops["general"] += [
         Loop("mails.collect", collect, every_s=EVERY_S),
         Loop("mails.send", send, every_s=EVERY_S),

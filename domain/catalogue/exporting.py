@@ -14,7 +14,7 @@ from domain.catalogue import keys
 from domain.core import clock, db, four_eyes, ids
 from domain.core.audit import Actor
 from domain.core.errors import FieldInvalid, InputInvalid, NotFound
-from domain.core.four_eyes import Approval
+from domain.core.four_eyes import Approval, Approver
 from domain.core.once import Once, request_hash
 
 KIND = "goods.export"
@@ -64,11 +64,11 @@ async def find_export(approval_id: UUID) -> Approval | None:
 
 
 async def approve_export(
-    approval_id: UUID, digest: bytes, *, approved_by: UUID, once: Once
+    approval_id: UUID, digest: bytes, *, approved_by: Approver, once: Once
 ) -> Export:
     """Approve exactly what a colleague asked for. Idempotent by `once`.
 
-    Errors: NotFound, four_eyes.SamePerson, ApprovalDiffers, ApprovalClosed.
+    Errors: NotFound, four_eyes.SamePerson, ApproverTooNew, ApprovalDiffers, ApprovalClosed.
     """
     until = clock.now() + FETCH_WITHIN
     async with db.transaction():

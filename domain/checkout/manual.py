@@ -12,7 +12,7 @@ from uuid import UUID
 from domain import orders, payments
 from domain.core import db, four_eyes, ids
 from domain.core.errors import FieldInvalid, InputInvalid
-from domain.core.four_eyes import Approval
+from domain.core.four_eyes import Approval, Approver
 from domain.core.money import Money
 from domain.core.once import Once
 from domain.orders.models import Order
@@ -56,12 +56,12 @@ async def propose_manual(
 
 
 async def approve_manual(
-    approval_id: UUID, request_hash: bytes, *, approved_by: UUID, once: Once
+    approval_id: UUID, request_hash: bytes, *, approved_by: Approver, once: Once
 ) -> UUID:
     """Approve exactly what was asked and put it into the inbox; the order's id. Idempotent by `once`.
 
-    Errors: NotFound, four_eyes.SamePerson, ApprovalDiffers, ApprovalClosed; OrderStateConflict when another
-    amount is left to pay now than was asked for; payments.AttemptLive, payments.EvidenceUsed.
+    Errors: NotFound, four_eyes.SamePerson, ApproverTooNew, ApprovalDiffers, ApprovalClosed; OrderStateConflict
+    when another amount is left to pay now than was asked for; payments.AttemptLive, payments.EvidenceUsed.
     """
     async with db.transaction():
         earlier = await once.claim({"approval_id": str(approval_id)})

@@ -17,7 +17,7 @@ from domain.core import db, ids, vault
 
 _INSERT = """
 INSERT INTO notification (id, sequence, template, audience, recipient, locale, facts_json, secret)
-VALUES ($1, 0, $2, 'account', $3, $4, $5, $6)
+VALUES ($1, 0, $2, 'account', $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING
 """
 
 
@@ -28,13 +28,16 @@ async def owe(
     facts: Mapping[str, Any] | None = None,
     *,
     secret: str | None = None,
+    letter_id: UUID | None = None,
 ) -> UUID:
     """Owe one mail; its id. `recipient` is normalised, `facts` are plain JSON.
+
+    With a `letter_id` that its cause always makes the same it is owed once, however often it is asked for.
 
     `secret` is the token of its link: sealed while it waits, forgotten when it is sent.
     """
     assert db.in_transaction(), "a mail commits with the change it tells of"
-    letter_id = ids.uuid7()
+    letter_id = letter_id or ids.uuid7()
     sealed = None if secret is None else vault.seal(_place(letter_id), secret.encode())
     await db.execute(_INSERT, letter_id, letter, recipient, locale, dict(facts or {}), sealed)
     return letter_id

@@ -149,7 +149,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "webhook_endpoint": _ALL,
     "webhook_delivery": _ALL,
     "webhook_attempt": ("SELECT", "INSERT", "DELETE"),
-    "approval": _only("state", "approved_by", "approved_at"),
+    "approval": _only(
+        "state", "approved_by", "approved_at", "usable_at", "ended_by", "ended_at", "note"
+    ),
+    "payout_method": _only("state", "version", "approved_by", "usable_at", "removed_at"),
     "good_report": _only("state", "note", "decided_by", "decided_at"),
     # Risk.
     "risk_rule": _MOVE,  # its trigger fixes the terms; LOCK TABLE wants the whole right

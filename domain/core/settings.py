@@ -117,6 +117,11 @@ class Settings(BaseSettings):
     risk_hold_hours: int = Field(default=24, ge=1)
     # Whether somebody without a second factor has to enrol one for what takes it; as in production when not said.
     mfa_required: bool | None = None
+    # How long somebody's role, password and second factors must have stayed as they are before they approve what a
+    # colleague asks for; when not said 24 in production, 0 elsewhere: a shop that is tried out was made just now.
+    four_eyes_settle_hours: int | None = Field(default=None, ge=0, le=720)
+    # How long a new or another payout destination can still be stopped after it was approved.
+    payout_cool_down_hours: int = Field(default=72, ge=0, le=720)
     # A refund worth more than this takes a second factor; US cents.
     refund_step_up_minor: int = Field(default=50_000, ge=0)
     # docs/guides/supplier.md
@@ -256,6 +261,13 @@ class Settings(BaseSettings):
     def must_enrol(self) -> bool:
         """Whether what takes a second factor is closed to accounts that have none."""
         return not self.in_development if self.mfa_required is None else self.mfa_required
+
+    @property
+    def settle_hours(self) -> int:
+        """Hours before a new or changed person may approve what another one asked for."""
+        if self.four_eyes_settle_hours is not None:
+            return self.four_eyes_settle_hours
+        return 0 if self.in_development else 24
 
     def master_keys(self) -> dict[int, bytes]:
         """Every known master key by version: the one that seals has the highest. Errors: SettingsWrong."""

@@ -15,6 +15,7 @@ TABLES = {
     "shp": "shop",
     "app": "partner_app",
     "whe": "webhook_endpoint",
+    "pom": "payout_method",
 }
 
 

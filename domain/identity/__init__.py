@@ -39,6 +39,7 @@ from domain.identity.models import Account, AccountKind, Membership
 from domain.identity.presence import connections
 from domain.identity.queries import (
     account_by_email,
+    approver,
     forget_viewers,
     has_factor,
     people,
@@ -114,6 +115,7 @@ __all__ = [
     "Viewer",
     "accept_invitation",
     "account_by_email",
+    "approver",
     "change_email",
     "change_password",
     "change_role",

@@ -39,7 +39,10 @@ async def set_password(account_id: UUID, password: str) -> None:
     hashed = await passwords.digest(password)
     async with db.transaction():
         if not await db.execute(
-            "UPDATE account SET password_hash = $2 WHERE id = $1", account_id, hashed
+            "UPDATE account SET password_hash = $2, credentials_changed_at = clock_timestamp()"
+            " WHERE id = $1",
+            account_id,
+            hashed,
         ):
             raise NotFound()
         await sessions.end_sessions(account_id)

@@ -166,7 +166,7 @@ async def change(
     account_id: UUID, hashed: str, *, is_proof: bool = False, before: str | None = None
 ) -> None:
     changed = await db.row(
-        "UPDATE account SET password_hash = $2, email_verified_at ="
+        "UPDATE account SET password_hash = $2, credentials_changed_at = clock_timestamp(), email_verified_at ="
         " CASE WHEN $3 THEN coalesce(email_verified_at, clock_timestamp()) ELSE email_verified_at END"
         " WHERE id = $1 AND state = 'open' AND ($4::text IS NULL OR password_hash = $4)"
         " RETURNING email, locale",

@@ -299,6 +299,7 @@ async def _redeem(account_id: UUID, code: str, request_id: str | None) -> None:
     plain = code.lower()
     if not (plain.isascii() and _RECOVERY.fullmatch(plain)):
         raise TotpInvalid(path=("code",))
+    await _lock(account_id)  # before its codes, as everybody who changes them
     used = await db.execute(
         "UPDATE recovery_code SET used_at = clock_timestamp()"
         " WHERE account_id = $1 AND code_hash = $2 AND used_at IS NULL",
@@ -366,7 +367,11 @@ async def tell(account_id: UUID, action: str, request_id: str | None, **facts: A
     """The same for a change that nobody signed in makes."""
     actor = audit.Actor("account", ids.encode("acc", account_id), request_id=request_id)
     await audit.record(None, actor, action, account_id, **facts)
-    row = await db.row("SELECT email, locale FROM account WHERE id = $1", account_id)
+    row = await db.row(
+        "UPDATE account SET credentials_changed_at = clock_timestamp() WHERE id = $1"
+        " RETURNING email, locale",
+        account_id,
+    )
     assert row is not None
     await letters.owe("factors_changed", row["email"], i18n.nearest(row["locale"] or "en"))
     sessions.tell(account_id)

@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from domain.core import clock, db
+from domain.core.errors import NotFound
+from domain.core.four_eyes import Approver
 from domain.core.settings import settings
 from domain.identity import rules
 from domain.identity.models import Account
@@ -135,6 +137,26 @@ async def people(account_ids: Iterable[UUID]) -> dict[UUID, tuple[str, bool]]:
 async def has_factor(account_id: UUID) -> bool:
     """Whether an account has a second factor."""
     return bool(await db.value(f"SELECT {HAS_FACTOR} FROM account a WHERE a.id = $1", account_id))
+
+
+_SETTLED = """
+SELECT greatest(a.credentials_changed_at, a.created_at,
+    coalesce((SELECT granted_at FROM membership WHERE account_id = $1 AND merchant_id = $2),
+        (SELECT max(granted_at) FROM operator_role WHERE account_id = $1)))
+FROM account a WHERE a.id = $1 AND a.state = 'open'
+"""
+
+
+async def approver(account_id: UUID, merchant_id: UUID | None = None) -> Approver:
+    """Somebody who is about to approve what another person asked for, in a merchant or on the platform.
+
+    Settled since the last change of their role, password or second factors, every one of which was told to them by
+    mail: who took an account over has no second pair of eyes at once. Errors: NotFound.
+    """
+    settled_at = await db.value(_SETTLED, account_id, merchant_id)
+    if settled_at is None:
+        raise NotFound()
+    return Approver(account_id, settled_at)
 
 
 async def account_by_email(email: str) -> Account | None:

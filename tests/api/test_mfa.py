@@ -302,6 +302,7 @@ def test_what_takes_a_proof_says_so_in_the_contract() -> None:
     assert marked == {
         *("proposeManualPayment", "approveManualPayment", "closeMoneyException"),
         *("proposeGoodsExport", "approveGoodsExport"),
+        *("approveChange", "proposePayoutMethod", "proposePayoutMethodRemoval"),
         *("inviteMember", "changeMemberRole", "removeMember"),
         *("createWebhookEndpoint", "updateWebhookEndpoint", "rotateWebhookSecret"),
         *("createApp", "updateApp", "rotateAppSecret", "grantApp"),

@@ -17,6 +17,8 @@ RENAMED = {"names": [{"language": "en", "text": "Another"}]}
 # How each root field is asked. After a space: which kind of node, or which case.
 QUERIES: Mapping[str, Arguments] = {
     "Query.approvals": lambda w, c: {"first": 5},
+    "Query.approvals merchant": lambda w, c: {"merchantId": w.merchant, "first": 5},
+    "Query.payoutMethods": lambda w, c: {"merchantId": w.merchant},
     "Query.goodReports": lambda w, c: {"first": 5},
     "Query.merchantCoupons": lambda w, c: {"merchantId": w.merchant, "first": 5},
     "Query.merchantProduct": lambda w, c: {"id": w.product},
@@ -66,6 +68,18 @@ QUERIES: Mapping[str, Arguments] = {
 # Each is asked for something that its own rules refuse after the right was looked at, so that nothing changes.
 MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.approveManualPayment": lambda w, c: {"approvalId": w.approval, "requestHash": "00"},
+    "Mutation.approveChange": lambda w, c: {"approvalId": w.change, "requestHash": "00"},
+    "Mutation.declineApproval": lambda w, c: {"approvalId": w.change, "note": "x" * 201},
+    "Mutation.proposePayoutMethod": lambda w, c: {
+        "merchantId": w.merchant,
+        "kind": "IBAN",
+        "currency": "EUR",
+        "account": "?",
+    },
+    "Mutation.proposePayoutMethodRemoval": lambda w, c: {
+        "payoutMethodId": w.payout_method,
+        "expectedVersion": 99,
+    },
     "Mutation.signUp": lambda w, c: {"email": "?", "password": PASSWORD},
     "Mutation.verifyEmail": lambda w, c: {"token": "?", "password": PASSWORD},
     "Mutation.requestPasswordReset": lambda w, c: {"email": "?"},

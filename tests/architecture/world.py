@@ -13,7 +13,15 @@ from uuid import UUID
 
 from joserfc.jwk import ECKey
 
-from domain import catalogue, identity, orders, partners, payments, settlement, webhooks
+from domain import (
+    catalogue,
+    identity,
+    orders,
+    partners,
+    payments,
+    settlement,
+    webhooks,
+)
 from domain.catalogue import Delivery, PriceList, Source
 from domain.core import clock, db, ids, live
 from domain.core.audit import Actor
@@ -34,6 +42,7 @@ from domain.webhooks.ports import Reply, carriers
 from server.graphql import shaping, trusted
 from server.graphql.limits import GENEROUS, LocalBuckets
 from tests import horizon, make
+from tests.architecture.destinations import destinations_of
 from tests.platform import Platform, running, uuid_of
 
 ADDRESS = "203.0.113.9"
@@ -101,6 +110,8 @@ class World:
     line: str
     card_import: str
     approval: str
+    change: str
+    payout_method: str
     coupon: str
     lot: str
     report: str
@@ -228,6 +239,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             line=await _line(order),
             **await catalogue_of(platform, mine, viewers),
             **await trouble_of(platform, mine, order, key, viewers),
+            **await destinations_of(mine, viewers),
             **await webhooks_of(mine, monkeypatch),
             **await apps_of(mine, viewers),
         )

@@ -135,6 +135,8 @@ def test_every_letter_is_complete_in_every_language(letter: Letter, language: st
     link = LINK if letter in PAGES else None
     facts = {"merchant": "Lantern\r\nBcc: x", "inviter": "owner@shop.test", "role": "finance"}
     facts["email"] = "new@shop.test"
+    facts |= {"what": "asked", "kind": "payout_method", "action": "add", "by": "owner@shop.test"}
+    facts |= {"detail": "DE ····3000 EUR", "id": "apr_x", "until": "2026-11-30 04:00 UTC"}
 
     written = words(letter, "account", language, facts, link)
 
