@@ -32,10 +32,15 @@ async def tell_approval(what: str, approval_id: UUID) -> None:
     await notifications.tell_approval(what, approval_id)
 
 
+_APPROVALS = {
+    f"approval.{what}": partial(tell_approval, what)
+    for what in ("asked", "approved", "due", "ended")
+}
+
+
 def load() -> None:
     """Register the loops and tasks of the general queue."""
-    for what in ("asked", "approved", "due", "ended"):
-        tasks[f"approval.{what}"] = partial(tell_approval, what)
+    tasks.update(_APPROVALS)
     loops["general"] += [
         Loop("mails.collect", collect, every_s=EVERY_S),
         Loop("mails.send", send, every_s=EVERY_S),

@@ -51,11 +51,22 @@ async def platform(
 ) -> AsyncIterator[Platform]:
     async with running(tmp_path, monkeypatch) as found:
         monkeypatch.setitem(providers, "manual", Manual())
+        await _hire()
         yield found
     assert await ledger.check() == []
 
 
 ANN, BEN, CLEO = (operator() for _ in range(3))
+
+
+async def _hire() -> None:
+    """Their accounts, as old as this test."""
+    people = [one.account_id for one in (ANN, BEN, CLEO)]
+    await db.execute(
+        "INSERT INTO account (id, email, password_hash, kind)"
+        " SELECT id, id || '@platform.test', '', 'operator' FROM unnest($1::uuid[]) AS t(id)",
+        people,
+    )
 
 
 async def propose(
