@@ -33,7 +33,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from domain.core import failpoint, spelling
+from domain.core import production, spelling
 from domain.core.spelling import MAKE_ONE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -369,7 +369,7 @@ def load() -> Settings:
             ]
         )
     if found.env == "production":
-        unsafe = list(_unsafe(found))
+        unsafe = production.unsafe(found)
         if unsafe:
             raise SettingsWrong(unsafe)
     return found
@@ -379,30 +379,3 @@ def load() -> Settings:
 def settings() -> Settings:
     """The settings of this process, read once. Errors: SettingsWrong."""
     return load()
-
-
-def _unsafe(found: Settings) -> list[str]:
-    """What production refuses."""
-    problems = []
-    if not found.database_url:
-        problems.append(
-            "KAMI_DATABASE_URL is missing. Name a PostgreSQL 16 or newer: postgresql://user:password@host/kami"
-        )
-    if not found.redis_url:
-        problems.append(
-            "KAMI_REDIS_URL is missing. Name a Redis 7 or Valkey 8: rediss://user:password@host:6379/0"
-        )
-    if os.environ.get(failpoint.ARMED):
-        problems.append(f"{failpoint.ARMED} kills processes on purpose: it is for tests only")
-    if urlsplit(found.public_url).scheme != "https":
-        problems.append("KAMI_PUBLIC_URL must be the https:// address that buyers see")
-    if found.sandbox_url and not found.sandbox_secret.get_secret_value():
-        problems.append(
-            f"KAMI_SANDBOX_SECRET is missing while KAMI_SANDBOX_URL is set. Make one with: {MAKE_ONE}"
-        )
-    if found.webhooks_to_loopback:
-        problems.append("KAMI_WEBHOOKS_TO_LOOPBACK lets merchants call this machine: remove it")
-    keys = [found.master_key.get_secret_value(), found.signing_key.get_secret_value()]
-    if keys[0] == keys[1]:
-        problems.append("KAMI_SIGNING_KEY must differ from KAMI_MASTER_KEY: one key, one purpose")
-    return problems

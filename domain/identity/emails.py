@@ -135,7 +135,8 @@ async def _move(account_id: UUID, email: str, stored: str) -> None:
         raise LinkInvalid()
     await db.execute(_LEAVE, account_id)
     await db.execute(
-        "UPDATE account SET email = $2, email_verified_at = clock_timestamp() WHERE id = $1",
+        "UPDATE account SET email = $2, email_verified_at = clock_timestamp(),"
+        " credentials_changed_at = clock_timestamp() WHERE id = $1",
         account_id,
         email,
     )

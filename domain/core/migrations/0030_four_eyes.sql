@@ -41,7 +41,7 @@ CREATE TRIGGER approval_request BEFORE UPDATE ON approval FOR EACH ROW
                             NEW.asked_at, NEW.expires_at, NEW.cool_down_s))
     EXECUTE FUNCTION refuse_change();
 
--- When the password or a second factor last changed: the holder was told then, and approves nothing for a while.
+-- When the password, a second factor or the address last changed: the holder was told then, and approves nothing for a while.
 ALTER TABLE account ADD COLUMN credentials_changed_at TIMESTAMPTZ;
 
 -- Where a merchant's money may be sent. Its details are sealed and never read again by people, `masked` is what they
