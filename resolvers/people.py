@@ -120,6 +120,13 @@ class SessionsEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class DevicesForgotten:
+    """How many devices are strangers now."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """An open session of the viewer."""
 
@@ -159,6 +166,16 @@ async def devices(seen: strawberry.Parent[Viewer], info: Asked) -> list[Device]:
         Device(one, one.id == seen.session_id)
         for one in await identity.sessions_of(seen.account_id)
     ]
+
+
+async def known_devices(seen: strawberry.Parent[Viewer], info: Asked) -> int:
+    """How many devices are known to the account."""
+    return await identity.known_devices(seen.account_id)
+
+
+async def forget_devices(info: Asked) -> DevicesForgotten:
+    """Every device is a stranger again."""
+    return DevicesForgotten(await identity.forget_devices(require_viewer(info.context).account_id))
 
 
 ORDERS = Listing("viewer.orders", UUID)

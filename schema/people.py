@@ -12,6 +12,7 @@ from resolvers import people as resolve
 from resolvers.members import RoleName as Role
 from resolvers.people import (
     Device,
+    DevicesForgotten,
     LinkSent,
     Member,
     PasswordReset,
@@ -97,6 +98,10 @@ class Viewer:
         description="The devices it is signed in on, newest first, at most 100.",
         resolver=resolve.devices,
     )
+    known_devices: int = field(
+        description="How many devices have signed in lately; each keeps a count of tries that no stranger can use up.",
+        resolver=resolve.known_devices,
+    )
     orders: Connection[Order] = field(
         description="The orders placed with exactly its address, newest first; none before the address is proved. "
         "An account that moves to another address keeps what was placed with the one before until then.",
@@ -167,6 +172,17 @@ class EndedSessions:
     """Their tokens, cookies and sockets are dead within five seconds."""
 
     count: int = field(description="How many ended.")
+
+
+@object_type(
+    name="DevicesForgotten",
+    description="Devices that are strangers again.",
+    rows=(DevicesForgotten,),
+)
+class ForgottenDevices:
+    """Open sessions go on."""
+
+    count: int = field(description="How many.")
 
 
 @problem(
@@ -266,6 +282,12 @@ RevokeOtherSessionsResult = Annotated[
 ]
 
 
+ForgetDevicesResult = Annotated[
+    ForgottenDevices | Unavailable,
+    strawberry.union("ForgetDevicesResult", description="How many were forgotten, or why not."),
+]
+
+
 @strawberry.type
 class PeopleQuery:
     """Reads."""
@@ -337,4 +359,9 @@ class PeopleMutation:
         resolve.revoke_others,
         who=Who.SIGNED_IN,
         description="End every session of the viewer but this one.",
+    )
+    forget_devices: ForgetDevicesResult = mutation_field(
+        resolve.forget_devices,
+        who=Who.SIGNED_IN,
+        description="Make every device a stranger again: after the loss of one. Sessions go on.",
     )

@@ -7,7 +7,6 @@ no answer is kept, and no other site learns it.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -25,8 +24,10 @@ from domain.core.settings import settings
 from domain.identity import CredentialsInvalid, From, LinkInvalid, TooManyTries
 from resolvers.context import DEVICE_COOKIE, SESSION_COOKIE
 from resolvers.people import DEVICE_COOKIE_S
+from server.account_asking import HOME
+from server.account_html import document, go
 from server.graphql.request import set_cookie
-from server.pages import LOST, MARK, headers, language_of, site
+from server.pages import LOST, language_of, site
 
 BODY_MAX = 4_096
 _FORM = "application/x-www-form-urlencoded"
@@ -146,7 +147,8 @@ async def _post(request: Request, kind: str, language: str) -> Response:
         rule = site().words[language]["account.password.rule"]
         said = rule if isinstance(refused, FieldInvalid) else i18n.text(refused.code, language)
         return await _form(kind, sent.token, language, said=said, refused=refused)
-    made = _page(language, f"{kind}.done.title", _words(language, f"{kind}.done"))
+    on = go(HOME, i18n.text("people.on", language))
+    made = _page(language, f"{kind}.done.title", _words(language, f"{kind}.done") + on)
     for cookie in cookies:
         text = set_cookie(*cookie, is_secure=not settings().in_development)
         made.headers.append("set-cookie", text.decode("latin-1"))
@@ -229,17 +231,6 @@ def _notice(text: str) -> str:
 
 def _page(language: str, title: str, body: str, *, status: int = 200) -> HTMLResponse:
     """A page on which nothing runs; `body` is markup."""
-    found, nonce = site(), secrets.token_urlsafe(16)
-    values = {
-        "language": language,
-        "title": escape(found.words[language][f"account.{title}"]),
-        "base": f"/assets/{found.version}",
-        "nonce": nonce,
-        "body": body,
-    }
-    html = MARK.sub(lambda mark: values[mark[1]], found.account)
-    rules = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; base-uri 'none'; form-action 'self';"
-        " frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-    )
-    return HTMLResponse(html, status_code=status, headers=headers(rules))
+    text = site().words[language][f"account.{title}"]
+    card = f'<div class="card center narrow"><h1>{escape(text)}</h1>{body}</div>'
+    return document(language, text, card, status=status)

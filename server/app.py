@@ -24,6 +24,9 @@ from domain.core.settings import API_CONNECTIONS, Settings, settings
 from plugins import installed
 from server import (
     account,
+    account_home,
+    account_security,
+    account_sign_in,
     callbacks,
     exports,
     graphiql,
@@ -86,6 +89,7 @@ def create_app(schema: strawberry.Schema | None = None) -> Edge:
     )
     rest = Starlette(routes=_routes(found), lifespan=_lifespan)
     rest.state.buckets = buckets
+    rest.state.door = graphql.door  # pages of accounts ask it in this process
     return Edge(
         App(graphql, rest),
         hosts=hosts(found),
@@ -122,6 +126,9 @@ def _routes(found: Settings) -> Sequence[BaseRoute]:
         *oauth_pages.routes(),
         *pages.routes(found),
         *account.routes(),
+        *account_sign_in.routes(),
+        *account_home.routes(),
+        *account_security.routes(),
     ]
     if found.in_development:
         routes += graphiql.routes()

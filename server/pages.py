@@ -66,7 +66,7 @@ class Site:
     account: str
 
     def document_ids(self) -> dict[str, str]:
-        """What a page sends as `documentId`, by name."""
+        """What a page sends as `documentId`, by name: its path below `web/documents`."""
         return {name: digest(text) for name, text in self.documents.items()}
 
     def texts(self) -> dict[str, str]:
@@ -90,7 +90,11 @@ def site(folder: Path = FOLDER) -> Site:
             )
             if name == "i18n":
                 words[path.stem] = json.loads(plain)
-    documents = {path.stem: path.read_text("utf-8") for path in (folder / "documents").iterdir()}
+    shelf = folder / "documents"
+    documents = {
+        path.relative_to(shelf).with_suffix("").as_posix(): path.read_text("utf-8")
+        for path in sorted(shelf.rglob("*.graphql"))
+    }
     version = _hash(*(key.encode() + file.plain for key, file in files.items()))
     shells = [(folder / f"{name}.html").read_text("utf-8") for name in ("page", "account")]
     return Site(version, files, documents, words, *shells)
@@ -168,7 +172,8 @@ def _page(
     facts = {
         "version": found.version,
         "languages": [one for one in i18n.LANGUAGES if one in found.words],
-        "documents": found.document_ids(),
+        # Those in folders are of other pages.
+        "documents": {name: one for name, one in found.document_ids().items() if "/" not in name},
     }
     values = {
         "language": escape(language),

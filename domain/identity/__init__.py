@@ -75,6 +75,8 @@ from domain.identity.rules import (
 )
 from domain.identity.sessions import (
     OpenSession,
+    forget_devices,
+    known_devices,
     revoke_others,
     revoke_session,
     sessions_of,
@@ -122,12 +124,14 @@ __all__ = [
     "close",
     "confirm_email",
     "connections",
+    "forget_devices",
     "forget_viewers",
     "grant",
     "grant_operator",
     "has_factor",
     "invitations_of",
     "invite",
+    "known_devices",
     "look_at",
     "members_of",
     "mfa",

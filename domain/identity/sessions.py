@@ -95,6 +95,22 @@ async def know_device(account_id: UUID, device: str) -> None:
     )
 
 
+async def known_devices(account_id: UUID) -> int:
+    """How many devices have signed in to the account lately, and keep a budget of tries of their own."""
+    found: int = await db.value(
+        "SELECT count(*) FROM known_device WHERE account_id = $1"
+        " AND last_used_at > clock_timestamp() - make_interval(days => $2)",
+        account_id,
+        rules.DEVICE_DAYS,
+    )
+    return found
+
+
+async def forget_devices(account_id: UUID) -> int:
+    """Every device of the account is a stranger again; how many. Open sessions go on."""
+    return await db.execute("DELETE FROM known_device WHERE account_id = $1", account_id)
+
+
 def _printable(user_agent: str | None) -> str | None:
     if not user_agent:
         return None

@@ -256,7 +256,7 @@ def _link(row: Any) -> str | None:
         return None  # it is about no order
     public_id = ids.encode("ord", row["order_id"])
     if row["audience"] == rules.Audience.MERCHANT:
-        return f"{settings().public_url}/console/orders/{public_id}"
+        return f"{settings().public_url}/account/orders/{public_id}"
     key = vault.access_key(row["order_id"])
     return f"{settings().public_url}/orders/{public_id}#accessKey={key}"
 

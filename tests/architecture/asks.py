@@ -89,6 +89,7 @@ MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.confirmEmail": lambda w, c: {"token": "?", "password": PASSWORD},
     "Mutation.undoEmailChange": lambda w, c: {"token": "?", "newPassword": PASSWORD},
     "Mutation.revokeSession": lambda w, c: {"id": "ses_?"},
+    "Mutation.forgetDevices": lambda w, c: {},
     "Mutation.revokeOtherSessions": lambda w, c: {},  # everybody has one
     "Mutation.proposeGoodsExport": lambda w, c: {
         "variantId": w.variant,

@@ -6,7 +6,7 @@ import { link, orderId, readKey } from "./memory.js";
 import { t } from "./words.js";
 
 /** A form for the key or the whole link out of the mail. `page` is where it leads. */
-export function askForKey(page, text = "") {
+export function askForKey(page, text) {
   const wrong = h("small", { id: "key-wrong", class: "wrong", role: "alert", hidden: !text }, text);
   const field = h("input", { id: "key", name: "key", autocomplete: "off", autocapitalize: "none", spellcheck: "false", required: true,
     "aria-describedby": "key-wrong key-why" });
@@ -15,7 +15,8 @@ export function askForKey(page, text = "") {
     h("h1", null, t("key.title")),
     h("p", { class: "soft", id: "key-why" }, t("key.why")),
     h("div", { class: "field" }, h("label", { for: "key" }, t("key.label")), field, wrong),
-    h("button", { class: "go" }, t("key.open")));
+    h("button", { class: "go" }, t("key.open")),
+    h("a", { href: `/account/sign-in?to=${encodeURIComponent(location.pathname)}` }, t("key.signIn")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const key = readKey(field.value);

@@ -23,9 +23,9 @@ export function readKey(text) {
   return /^[0-9a-z]{16,64}$/i.test(found) ? found : null;
 }
 
-/** The address of an order's page with its key, which stays behind `#`. */
+/** The address of an order's page with its key, which stays behind `#`; without one for a buyer who is signed in. */
 export function link(page, id, key) {
-  return `/${page}/${encodeURIComponent(id)}#k=${encodeURIComponent(key)}`;
+  return `/${page}/${encodeURIComponent(id)}${key ? `#k=${encodeURIComponent(key)}` : ""}`;
 }
 
 /** What is remembered of an order; an empty object when nothing is. */

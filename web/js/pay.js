@@ -20,14 +20,13 @@ let watching = false;
 await start(async () => {
   main.className = "wide paying";
   top(plain(seen.shopName ?? "Kami"), seen.shop ? `/s/${seen.shop}` : null);
-  if (!key) return askForKey("pay");
   main.replaceChildren(h("div", { class: "card waiting tall" }, h("i"), h("i"), h("i")), h("div", { class: "card waiting tall" }, h("i"), h("i"), h("i")));
   await show();
 });
 
 async function show() {
   const { order } = await ask("bill", { id: orderId, key });
-  if (order === null) return askForKey("pay", t("key.wrong"));
+  if (order === null) return askForKey("pay", key && t("key.wrong"));
   remember(orderId, { key, shop: order.shop.handle, shopName: order.shop.name });
   top(plain(order.shop.name), `/s/${order.shop.handle}`);
   if (order.status !== "AWAITING_PAYMENT") return location.replace(link("orders", orderId, key));
