@@ -16,35 +16,8 @@ from domain.core.four_eyes import Approval
 from domain.identity import Forbidden, OperatorRole, Role, Viewer
 from resolvers import access
 from resolvers.context import Asked
-from resolvers.delivery import Handled, handled
 from resolvers.inputs import decode
 from resolvers.page import Listing, Page
-
-
-@strawberry.input(description="Say that an order was paid where no provider tells us.")
-class ProposeManualPaymentInput:
-    """What is left of its total; nothing moves before a second person approves it."""
-
-    order_id: strawberry.ID = strawberry.field(
-        description="The order; AWAITING_PAYMENT, EXPIRED or CANCELLED."
-    )
-    reason: str = strawberry.field(
-        description="Why it is put in by hand, for the records; 1 to 500 characters."
-    )
-    evidence: str = strawberry.field(
-        description="Where the payment can be seen, e.g. a line of a bank statement; 1 to 120 characters. "
-        "The same evidence pays one order only."
-    )
-
-
-@strawberry.input(description="Approve a manual payment that somebody else proposed.")
-class ApproveManualPaymentInput:
-    """The hash binds the approval to what was read."""
-
-    approval_id: strawberry.ID = strawberry.field(description="The approval.")
-    request_hash: str = strawberry.field(
-        description="Its `requestHash` as it was read together with the request."
-    )
 
 
 @strawberry.input(description="Approve a change of payout destinations that a colleague asked for.")
@@ -74,30 +47,6 @@ ROLES: Mapping[str, tuple[Role, ...]] = {
 }
 
 
-async def propose(info: Asked, input: ProposeManualPaymentInput) -> Approval:
-    """Ask for a second pair of eyes."""
-    viewer = access.require_operator(info.context, OperatorRole.FINANCE)
-    return await checkout.propose_manual(
-        decode(input.order_id, "ord", "orderId"),
-        reason=input.reason,
-        evidence=input.evidence,
-        asked_by=viewer.account_id,
-        once=info.context.once(info),
-    )
-
-
-async def approve(info: Asked, input: ApproveManualPaymentInput) -> Handled:
-    """Be the second pair of eyes: the payment enters the inbox and is fulfilled like every other."""
-    viewer = access.require_operator(info.context, OperatorRole.FINANCE)
-    order_id = await checkout.approve_manual(
-        decode(input.approval_id, "apr", "approvalId"),
-        hash_of(input.request_hash),
-        approved_by=await identity.approver(viewer.account_id),
-        once=info.context.once(info),
-    )
-    return await handled(info, order_id)
-
-
 async def approve_change(info: Asked, input: ApproveChangeInput) -> Approval:
     """Be the second pair of eyes of what needs no more than that."""
     viewer = access.require_viewer(info.context)
@@ -119,7 +68,7 @@ async def decline(info: Asked, input: DeclineApprovalInput) -> Approval:
     viewer = access.require_viewer(info.context)
     approval_id = decode(input.approval_id, "apr", "approvalId")
     found = await four_eyes.find(approval_id)
-    if found is not None and found.kind == checkout.MANUAL_PAYMENT and viewer.operator:
+    if found is not None and found.kind in checkout.MANUAL and viewer.operator:
         access.require_operator(info.context, OperatorRole.FINANCE)
     elif found is None or found.kind not in ROLES or found.merchant_id not in viewer.roles:
         raise NotFound(path=("input", "approvalId"))
@@ -151,7 +100,7 @@ async def waiting(
 ) -> Page[Approval]:
     """What waits for a second person, oldest first: the platform's own, or a merchant's that the viewer may approve."""
     merchant: UUID | None = None
-    kinds: Sequence[str] = [checkout.MANUAL_PAYMENT]
+    kinds: Sequence[str] = checkout.MANUAL
     if merchant_id is None:
         viewer = access.require_operator(info.context, OperatorRole.FINANCE)
     else:

@@ -5,14 +5,11 @@ from typing import Annotated
 
 import strawberry
 
-from domain import payments
 from domain.core import four_eyes, ids
 from domain.core.four_eyes import ApprovalState
 from resolvers import approvals as resolve
 from resolvers.stepup import FRESH
-from schema.delivery import OrderHandled
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
-from schema.orders import OrderStateConflict
 from schema.page import Connection
 from schema.problems import Conflict, InvalidInput, NotFound, Problem, Unavailable, problem
 from schema.scalars import JSON
@@ -34,7 +31,9 @@ class Approval:
     id: strawberry.ID = derived(
         lambda one: ids.encode("apr", one.id), description="Opaque id, `apr_…`."
     )
-    kind: str = field(description="What it is about: payment.manual, goods.export, payout.method.")
+    kind: str = field(
+        description="What it is about: payment.manual, refund.manual, goods.export, payout.method."
+    )
     state: ApprovalState = derived(
         lambda one: ApprovalState(one.state), description="What has become of it."
     )
@@ -86,50 +85,6 @@ class ApprovalRefused(Problem):
     """Code APPROVAL_CLOSED or APPROVAL_DIFFERS."""
 
 
-@problem(
-    payments.EvidenceUsed,
-    description="This evidence has already paid for an order.",
-)
-class EvidenceUsed(Problem):
-    """Code EVIDENCE_USED."""
-
-
-@problem(
-    payments.AttemptLive,
-    description="Money that contradicts a payment of this order waits for a person first.",
-)
-class AttemptLive(Problem):
-    """Code ATTEMPT_LIVE."""
-
-
-ProposeManualPaymentResult = Annotated[
-    Approval
-    | EvidenceUsed
-    | AttemptLive
-    | OrderStateConflict
-    | NotFound
-    | InvalidInput
-    | Unavailable,
-    strawberry.union(
-        "ProposeManualPaymentResult", description="What a second person has to approve, or why not."
-    ),
-]
-ApproveManualPaymentResult = Annotated[
-    OrderHandled
-    | SamePerson
-    | ApproverTooNew
-    | ApprovalRefused
-    | EvidenceUsed
-    | AttemptLive
-    | OrderStateConflict
-    | NotFound
-    | InvalidInput
-    | Unavailable,
-    strawberry.union(
-        "ApproveManualPaymentResult", description="The order, or why nothing was approved."
-    ),
-]
-
 ApproveChangeResult = Annotated[
     Approval
     | SamePerson
@@ -156,7 +111,7 @@ class ApprovalQuery:
         who=(Who.MERCHANT, Who.OPERATOR),
         description="What waits for a second person, and what was approved and still cools down, oldest first. With "
         "`merchantId` what the caller may approve there: exports for who stocks the shop, payout destinations for "
-        "finance, everything for an owner. Without it payments put in by hand, for operators in finance.",
+        "finance, everything for an owner. Without it payments and refunds put in by hand, for operators in finance.",
         args={
             "merchantId": "The merchant, `mer_…`; null for the platform's own.",
             "first": "How many from the start, 1 to 100.",
@@ -171,25 +126,6 @@ class ApprovalQuery:
 class ApprovalMutation:
     """Writes."""
 
-    propose_manual_payment: ProposeManualPaymentResult = mutation_field(
-        resolve.propose,
-        who=Who.OPERATOR,
-        idempotent=True,
-        step_up=FRESH,
-        description="Say that what is left of an order's total was paid; a second operator in finance approves it "
-        "within 24 hours. Problems: ORDER_STATE_CONFLICT, EVIDENCE_USED, ATTEMPT_LIVE, NOT_FOUND.",
-        args={"input": "The order, why, and where the payment can be seen."},
-    )
-    approve_manual_payment: ApproveManualPaymentResult = mutation_field(
-        resolve.approve,
-        who=Who.OPERATOR,
-        idempotent=True,
-        step_up=FRESH,
-        description="Approve exactly what somebody else proposed; the payment is then fulfilled like every other. "
-        "Problems: SAME_PERSON, APPROVER_TOO_NEW, APPROVAL_CLOSED, APPROVAL_DIFFERS, ORDER_STATE_CONFLICT, "
-        "EVIDENCE_USED, ATTEMPT_LIVE, NOT_FOUND.",
-        args={"input": "The approval and the hash of what was read."},
-    )
     approve_change: ApproveChangeResult = mutation_field(
         resolve.approve_change,
         who=Who.MERCHANT,

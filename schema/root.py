@@ -12,6 +12,7 @@ from schema.delivery import DeliveryMutation
 from schema.emails import EmailMutation
 from schema.exceptions import ExceptionMutation, ExceptionQuery
 from schema.exports import ExportMutation, ExportQuery
+from schema.manual import ManualMutation
 from schema.markets import MarketQuery
 from schema.members import MemberMutation, MemberQuery
 from schema.merchants import MerchantQuery
@@ -59,6 +60,7 @@ MUTATIONS: list[type] = [
     CouponMutation,
     EmailMutation,
     ExportMutation,
+    ManualMutation,
     MfaMutation,
     OrderMutation,
     MemberMutation,

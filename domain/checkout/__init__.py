@@ -5,8 +5,13 @@ from domain.checkout.charging import QuoteExpired
 from domain.checkout.claims import decide_report, report_good
 from domain.checkout.closing import cancel, expire_due
 from domain.checkout.fulfil import SET_MAX, fulfil
-from domain.checkout.manual import KIND as MANUAL_PAYMENT
-from domain.checkout.manual import approve_manual, propose_manual
+from domain.checkout.manual import KINDS as MANUAL
+from domain.checkout.manual import (
+    approve_manual,
+    approve_manual_refund,
+    propose_manual,
+    propose_manual_refund,
+)
 from domain.checkout.paying import (
     Paying,
     PaymentDeclined,
@@ -14,22 +19,15 @@ from domain.checkout.paying import (
     check_due,
     pay,
 )
-from domain.checkout.refunds import (
-    StillPending,
-    hear,
-    recheck,
-    request_refund,
-    return_partial,
-    return_surplus,
-    send,
-)
+from domain.checkout.refund_words import StillPending, hear, recheck, send
+from domain.checkout.refunds import request_refund, return_partial, return_surplus
 from domain.checkout.saving import forget as forget_method
 from domain.checkout.saving import saved_by, saved_methods
 from domain.checkout.starting import Cart, Started, Visitor, locked_until, start
 from domain.checkout.waiting import clear, decline, decline_overdue, restock, return_undelivered
 
 __all__ = [
-    "MANUAL_PAYMENT",
+    "MANUAL",
     "SET_MAX",
     "Bought",
     "Cart",
@@ -42,6 +40,7 @@ __all__ = [
     "Visitor",
     "Wish",
     "approve_manual",
+    "approve_manual_refund",
     "buy_again",
     "cancel",
     "check_due",
@@ -56,6 +55,7 @@ __all__ = [
     "locked_until",
     "pay",
     "propose_manual",
+    "propose_manual_refund",
     "recheck",
     "report_good",
     "request_refund",

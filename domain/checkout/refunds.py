@@ -1,4 +1,4 @@
-"""Refunds: asked and booked in one transaction, sent to the provider outside it, finished by its answer.
+"""Refunds: asked and booked in one transaction; `refund_words` sends them and hears what became of them.
 
 The books follow MONEY.md section 8: the ask moves money to `refund_clearing`, success empties it to the provider,
 failure reverses the ask exactly.
@@ -11,27 +11,16 @@ from uuid import UUID
 
 from domain import catalogue, ledger, orders, payments, settlement
 from domain.checkout.sale import CONFLICTED
-from domain.core import db, failpoint, ids, promises, trace
-from domain.core.errors import NotFound
+from domain.core import db, failpoint, ids, promises
 from domain.core.money import Money, UnsupportedCurrency
 from domain.core.once import Once
-from domain.ledger import AccountKey, Transfer
+from domain.ledger import Transfer
 from domain.orders.models import Order
-from domain.orders.rules import CLOSED, EventKind, OrderStatus, may
+from domain.orders.rules import CLOSED, EventKind, OrderStatus
 from domain.payments.models import Capture, Refund
-from domain.payments.ports import RefundAnswer, RefundRequest, RefundState, providers
 from domain.settlement.rules import Leg, Part, RefundExceedsCaptured, give_back
 
 SYSTEM = "system"
-CHECK_AGAIN_S = 20.0
-
-
-class StillPending(Exception):
-    """The provider has not finished the refund: ask again in `in_s` seconds."""
-
-    def __init__(self, in_s: float) -> None:
-        super().__init__(in_s)
-        self.in_s = in_s
 
 
 async def ask(
@@ -51,43 +40,77 @@ async def ask(
     """
     async with db.transaction():
         order = await orders.lock_one(order_id)
-        kept = [one for one in await payments.captures_of(order_id) if _is_the_orders(one)]
-        captures = [one for one in kept if not only or one.park_reason in only]
-        free = sum(one.kept_minor for one in captures)
-        wanted = free if amount_minor is None else amount_minor
-        if wanted <= 0 or wanted > free:
-            raise RefundExceedsCaptured(
-                refundable=Money(free, order.ccy).decimal(), currency=order.ccy
-            )
-        made = []
-        # Money nobody is owed goes back first, then the newest charge: it is the likeliest still refundable.
-        for capture in sorted(
-            captures, key=lambda one: (one.source_purpose != "suspense", -one.id.int)
-        ):
-            part = min(wanted, capture.kept_minor)
-            if part:
-                made.append(await _book_ask(capture, part, reason, asked_by, may_owe=may_owe))
-                wanted -= part
-        await _revoke(
-            order,
-            # Of all the order's money, not of the surplus alone: who paid twice keeps the goods.
-            is_all=sum(one.kept_minor for one in kept) == sum(one.amount_minor for one in made),
-        )
+        made = await book(order, amount_minor, reason, asked_by, only=only, may_owe=may_owe)
         for refund in made:
-            await _start(order, refund)
+            await _send_later(order, refund)
         return made
 
 
-async def _start(order: Order, refund: Refund) -> None:
+async def book(
+    order: Order,
+    amount_minor: int | None,
+    reason: str,
+    asked_by: str,
+    *,
+    only: Sequence[str] = (),
+    may_owe: bool = False,
+) -> list[Refund]:
+    """Book a refund of a locked order, a part of each capture it comes from; nobody is told and nothing is sent.
+
+    Errors: RefundExceedsCaptured, ledger.InsufficientFunds.
+    """
+    kept = await _kept(order)
+    captures = [one for one in kept if not only or one.park_reason in only]
+    wanted = _within(order, captures, amount_minor)
+    made = []
+    # Money nobody is owed goes back first, then the newest charge: it is the likeliest still refundable.
+    for capture in sorted(
+        captures, key=lambda one: (one.source_purpose != "suspense", -one.id.int)
+    ):
+        part = min(wanted, capture.kept_minor)
+        if part:
+            made.append(await _book_ask(capture, part, reason, asked_by, may_owe=may_owe))
+            wanted -= part
+    await _revoke(
+        order,
+        # Of all the order's money, not of the surplus alone: who paid twice keeps the goods.
+        is_all=sum(one.kept_minor for one in kept) == sum(one.amount_minor for one in made),
+    )
+    return made
+
+
+async def check_free(order: Order, amount_minor: int) -> None:
+    """Errors: RefundExceedsCaptured when the order has not so much left that can go back."""
+    _within(order, await _kept(order), amount_minor)
+
+
+async def _kept(order: Order) -> list[Capture]:
+    return [one for one in await payments.captures_of(order.id) if _is_the_orders(one)]
+
+
+def _within(order: Order, captures: Sequence[Capture], amount_minor: int | None) -> int:
+    free = sum(one.kept_minor for one in captures)
+    wanted = free if amount_minor is None else amount_minor
+    if wanted <= 0 or wanted > free:
+        raise RefundExceedsCaptured(refundable=Money(free, order.ccy).decimal(), currency=order.ccy)
+    return wanted
+
+
+async def _send_later(order: Order, refund: Refund) -> None:
     """Tell of a booked refund and promise to send it."""
+    await tell_started(order, refund)
+    await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
+    failpoint.reach("refund.ask.in_tx")
+
+
+async def tell_started(order: Order, refund: Refund) -> None:
+    """Tell of a booked refund."""
     await orders.tell(
         order,
         EventKind.REFUND_STARTED,
         refund_id=ids.encode("ref", refund.id),
         minor=refund.amount_minor,
     )
-    await promises.promise("settlement", "refund.send", refund.id, key=f"refund:{refund.id}")
-    failpoint.reach("refund.ask.in_tx")
 
 
 async def request_refund(
@@ -235,131 +258,4 @@ def _left(captures: Sequence[Capture], *reasons: str) -> bool:
 
 async def _return_leg(order: Order, capture: Capture, minor: int) -> None:
     cover = {"legs": {Leg.SURPLUS.value: minor}, "sources": {"suspense": minor}}
-    await _start(order, await _book(capture, minor, cover, "surplus", SYSTEM))
-
-
-async def send(refund_id: UUID) -> None:
-    """Ask the provider to return the money; safe to run twice, the refund's id is the provider's key.
-
-    Errors: NotFound; StillPending when the provider has not finished.
-    """
-    refund = await payments.find_refund(refund_id)
-    if refund is None:
-        raise NotFound()
-    if refund.state not in payments.OPEN_REFUND:
-        return
-    name, account, charge_ref = await payments.provider_of(refund)
-    provider = providers[name]
-    reference = ids.encode("ref", refund.id)
-    was_sent = not await payments.move_refund(refund.id, ("created",), "submitted")
-    failpoint.reach("refund.before_call")
-    with trace.span("provider", f"{name}.refund"):
-        said = (
-            await provider.query_refund(account=account, reference=reference) if was_sent else None
-        )
-        if said is None or (said.state is RefundState.FAILED and said.raw_code == "not_found"):
-            said = await provider.refund(
-                RefundRequest(reference, account, charge_ref, refund.amount, refund.reason)
-            )
-    failpoint.reach("refund.after_call")
-    await hear(refund.id, said)
-    failpoint.reach("refund.after_record")
-    if said.state in (RefundState.PENDING, RefundState.UNKNOWN):
-        raise StillPending(CHECK_AGAIN_S)
-
-
-async def recheck(refund_id: UUID) -> None:
-    """The provider said something about a refund: ask it where the refund stands and apply the answer.
-
-    A refund that failed after it had succeeded is taken back here. Errors: NotFound.
-    """
-    refund = await payments.find_refund(refund_id)
-    if refund is None:
-        raise NotFound()
-    name, account, _ = await payments.provider_of(refund)
-    with trace.span("provider", f"{name}.query_refund"):
-        said = await providers[name].query_refund(
-            account=account, reference=ids.encode("ref", refund.id)
-        )
-    await hear(refund.id, said)
-
-
-async def hear(refund_id: UUID, said: RefundAnswer) -> None:
-    """Apply a provider's word on a refund; any word again, late or early ends in the same state and books."""
-    async with db.transaction():
-        refund = await payments.find_refund(refund_id)
-        if refund is None:
-            raise NotFound()
-        order = await orders.lock_one(refund.order_id)
-        # Again under the lock: another word on it may have been faster.
-        refund = await payments.find_refund(refund_id)
-        assert refund is not None, refund_id
-        if said.state is RefundState.SUCCEEDED:
-            await _succeed(order, refund, said)
-        elif said.state is RefundState.FAILED:
-            await _fail(order, refund, said)
-        elif said.state is RefundState.PENDING:
-            await payments.move_refund(
-                refund.id, ("created", "submitted"), "pending", provider_ref=said.provider_ref
-            )
-
-
-def _clearing(refund: Refund, provider: str) -> tuple[AccountKey, AccountKey]:
-    return (
-        AccountKey("refund_clearing", None, provider, refund.ccy),
-        AccountKey("provider_clearing", None, provider, refund.ccy),
-    )
-
-
-async def _succeed(order: Order, refund: Refund, said: RefundAnswer) -> None:
-    if not await payments.move_refund(
-        refund.id, payments.OPEN_REFUND, "succeeded", provider_ref=said.provider_ref
-    ):
-        return
-    name, account, _ = await payments.provider_of(refund)
-    source, target = _clearing(refund, payments.sub_of(name, account))
-    await ledger.post(
-        f"refund:{refund.id}:done",
-        [Transfer(source, target, refund.amount)],
-        kind="refund_done",
-        correlation_id=order.id,
-    )
-    failpoint.reach("refund.in_tx")
-    await orders.returned(order, refund.amount_minor)
-    await orders.tell(
-        order,
-        EventKind.REFUND_SUCCEEDED,
-        refund_id=ids.encode("ref", refund.id),
-        minor=refund.amount_minor,
-    )
-    if order.returned_minor >= order.captured_minor and may(order.status, OrderStatus.REFUNDED):
-        await orders.move(
-            order, OrderStatus.REFUNDED, EventKind.REFUNDED, facts={"minor": order.returned_minor}
-        )
-
-
-async def _fail(order: Order, refund: Refund, said: RefundAnswer) -> None:
-    """Reverse the ask exactly; a failure after success takes that back too and asks a person to look."""
-    was_done = refund.state == "succeeded"
-    if not await payments.move_refund(
-        refund.id, (*payments.OPEN_REFUND, "succeeded"), "failed", raw_code=said.raw_code
-    ):
-        return
-    if was_done:
-        await ledger.reverse_key(f"refund:{refund.id}:reopen", f"refund:{refund.id}:done")
-        await orders.returned(order, -refund.amount_minor)
-    await ledger.reverse_key(f"refund:{refund.id}:undo", f"refund:{refund.id}:ask")
-    await payments.give_back_capture(refund)
-    if legs := refund.cover_json["legs"]:
-        await settlement.return_legs(refund.capture_id, legs, sign=-1)
-        await settlement.undo_cover(refund)
-    await orders.tell(
-        order, EventKind.REFUND_FAILED, refund_id=ids.encode("ref", refund.id), code=said.raw_code
-    )
-    await settlement.open_exception(
-        "refund_failed",
-        merchant_id=order.merchant_id,
-        order_id=order.id,
-        amount=refund.amount,
-        facts={"refund": ids.encode("ref", refund.id)},
-    )
+    await _send_later(order, await _book(capture, minor, cover, "surplus", SYSTEM))

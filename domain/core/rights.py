@@ -138,6 +138,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     ),
     "capture_leg": _only("returned_minor", "locked_minor"),
     "inbox_event": _only("verdict", "note"),
+    "refund_evidence": _ADD,
     "refund": _only("state", "provider_ref", "raw_code", "done_at"),
     "saved_method": _only("last_used_at", "revoked_at", "token_cipher"),
     "attempt_method": _ADD,

@@ -14,7 +14,7 @@ from domain.notifications.rules import Letter
 
 # The platform's own are told to operators in finance, a merchant's to its owners, always to who acts too: whoever
 # works under a stolen session does not keep its holder from hearing of it.
-_PLATFORM = frozenset({"payment.manual"})
+_PLATFORM = frozenset({"payment.manual", "refund.manual"})
 _OPERATORS = """
 SELECT DISTINCT a.email, a.locale FROM operator_role o JOIN account a ON a.id = o.account_id
 WHERE o.role IN ('finance', 'admin') AND a.state = 'open' ORDER BY a.email LIMIT $1
@@ -91,7 +91,7 @@ def _detail(kind: str, asked: Mapping[str, Any]) -> str:
     """One line that tells it from others; nothing that is secret is in a request."""
     if kind == "goods.export":
         return f"{asked['count']} × {asked['variantId']}: {asked['reason']}"
-    if kind == "payment.manual":
+    if kind in _PLATFORM:
         return f"{asked['number']}: {asked['amount']} {asked['currency']}, {asked['evidence']}"
     if kind == "payout.method":
         replaced = f" ← {asked['replaces']['account']}" if "replaces" in asked else ""

@@ -32,7 +32,13 @@ from domain.payments.inbox import (
     waiting,
 )
 from domain.payments.manual import PROVIDER as MANUAL
-from domain.payments.manual import EvidenceUsed, is_evidence_used, put_manual
+from domain.payments.manual import (
+    EvidenceUsed,
+    is_evidence_used,
+    is_refund_evidence_used,
+    keep_refund_evidence,
+    put_manual,
+)
 from domain.payments.models import Attempt, Capture, Refund, Word, sub_of
 from domain.payments.outcomes import conclude
 from domain.payments.refunds import OPEN as OPEN_REFUND
@@ -89,7 +95,9 @@ __all__ = [
     "give_back_capture",
     "intents",
     "is_evidence_used",
+    "is_refund_evidence_used",
     "keep_methods",
+    "keep_refund_evidence",
     "kept_of",
     "live_of",
     "move_refund",

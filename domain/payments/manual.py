@@ -1,4 +1,7 @@
-"""Money that people saw arrive: an attempt and a word of the provider `manual`, judged like every other word."""
+"""Money that people saw arrive, or sent back: written down with where it can be seen, each evidence once.
+
+What arrived is an attempt and a word of the provider `manual`, judged like every other word.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ ACCOUNT = ""
 
 
 class EvidenceUsed(DomainError):
-    """This evidence has already paid for an order: one payment is one order's."""
+    """This evidence has counted already: one payment is one order's, one transfer is one refund."""
 
     code = "EVIDENCE_USED"
 
@@ -94,6 +97,29 @@ async def is_evidence_used(evidence: str) -> bool:
             PROVIDER,
             ACCOUNT,
             _reference(evidence),
+        )
+    )
+
+
+async def keep_refund_evidence(order_id: UUID, evidence: str) -> str:
+    """Take the evidence of a refund that people sent, in its one spelling. Errors: EvidenceUsed."""
+    assert db.in_transaction(), "the evidence commits with the refund"
+    reference = _reference(evidence)
+    is_new = await db.execute(
+        "INSERT INTO refund_evidence (evidence, order_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        reference,
+        order_id,
+    )
+    if not is_new:
+        raise EvidenceUsed(path=("input", "evidence"))
+    return reference
+
+
+async def is_refund_evidence_used(evidence: str) -> bool:
+    """Whether it has counted as a refund."""
+    return bool(
+        await db.value(
+            "SELECT EXISTS (SELECT FROM refund_evidence WHERE evidence = $1)", _reference(evidence)
         )
     )
 

@@ -301,6 +301,7 @@ def test_what_takes_a_proof_says_so_in_the_contract() -> None:
     assert sdl.count('@requiresAcr(acr: "mfa", maxAge: 900)') == len(marked)
     assert marked == {
         *("proposeManualPayment", "approveManualPayment", "closeMoneyException"),
+        *("proposeManualRefund", "approveManualRefund"),
         *("proposeGoodsExport", "approveGoodsExport"),
         *("approveChange", "proposePayoutMethod", "proposePayoutMethodRemoval"),
         *("inviteMember", "changeMemberRole", "removeMember"),

@@ -80,6 +80,13 @@ MUTATIONS: Mapping[str, Arguments] = {
         "payoutMethodId": w.payout_method,
         "expectedVersion": 99,
     },
+    "Mutation.approveManualRefund": lambda w, c: {"approvalId": w.approval, "requestHash": "00"},
+    "Mutation.proposeManualRefund": lambda w, c: {
+        "orderId": w.order,
+        "amount": {"amount": "1.00", "currency": "EUR"},
+        "reason": "bank",
+        "evidence": "line 9",
+    },
     "Mutation.signUp": lambda w, c: {"email": "?", "password": PASSWORD},
     "Mutation.verifyEmail": lambda w, c: {"token": "?", "password": PASSWORD},
     "Mutation.requestPasswordReset": lambda w, c: {"email": "?"},

@@ -20,6 +20,7 @@ FACTS = {
     "ledger_journal",
     "ledger_seal",
     "ledger_transfer",
+    "refund_evidence",
     "reserve_plan",
     "risk_ruleset",
     "split_rule",

@@ -261,7 +261,7 @@ async def test_l10_what_a_dispute_has_locked_is_not_refunded_as_well() -> None:
     await fulfil(order)
     capture_id = await db.value("SELECT id FROM capture")
     (part,) = await refunds.ask(order.id, 2_500, reason="test", asked_by="test")
-    await refunds.hear(part.id, RefundAnswer(RefundState.SUCCEEDED))
+    await checkout.hear(part.id, RefundAnswer(RefundState.SUCCEEDED))
     # An open dispute locks whatever is not returned yet.
     await db.execute("UPDATE capture_leg SET locked_minor = amount_minor - returned_minor")
     before = await everything()

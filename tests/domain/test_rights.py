@@ -26,6 +26,7 @@ ONE = {
     " VALUES (gen_random_uuid(), 1, 'payment', 'ratio', '[]', now())",
     "fx_rate": "INSERT INTO fx_rate (from_ccy, to_ccy, reference_rate, provider, taken_at, state)"
     " VALUES ('EUR', 'USD', 1.1, 'x', now(), 'live')",
+    "refund_evidence": "INSERT INTO refund_evidence (evidence, order_id) VALUES ('line 1', gen_random_uuid())",
     "risk_ruleset": "INSERT INTO risk_ruleset (rules_json) VALUES ('[]')",
     "inbox_event": "INSERT INTO inbox_event (provider, provider_account, event_id, lane, body_hash, facts_json)"
     " VALUES ('sandbox', 'main', 'evt', 0, 'x', '{\"minor\": 100}')",
@@ -36,6 +37,7 @@ CHANGE = {
     "fee_schedule": "pct_bps = 1",
     "split_rule": "legs_json = '[1]'",
     "fx_rate": "reference_rate = 2",
+    "refund_evidence": "evidence = 'x'",
     "risk_ruleset": "rules_json = '[1]'",
     "inbox_event": "facts_json = '{\"minor\": 1}'",
 }

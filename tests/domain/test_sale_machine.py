@@ -218,7 +218,7 @@ class Sales(RuleBasedStateMachine):
             )
         )
         if rows:
-            self.run(refunds.hear(self.one(rows, turn)["id"], RefundAnswer(state)))
+            self.run(checkout.hear(self.one(rows, turn)["id"], RefundAnswer(state)))
 
     @precondition(lambda self: self.orders)
     @rule(turn=TURN, is_good=st.booleans())
@@ -283,7 +283,7 @@ class Sales(RuleBasedStateMachine):
                 "SELECT id FROM refund WHERE state IN ('created', 'submitted', 'pending')"
             )
             for row in open_refunds:
-                await refunds.hear(row["id"], RefundAnswer(RefundState.SUCCEEDED))
+                await checkout.hear(row["id"], RefundAnswer(RefundState.SUCCEEDED))
             if not await self._keep_promises() and not open_refunds:
                 return
         raise AssertionError("it does not come to rest")

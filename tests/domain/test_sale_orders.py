@@ -108,7 +108,7 @@ async def test_c09_m08_every_order_of_a_refunds_words_ends_alike() -> None:
         await fulfil(order)
         asked = await refunds.ask(order.id, 4_000, reason="test", asked_by="test")
         for state in (*states, *states):
-            await refunds.hear(asked[0].id, RefundAnswer(state))
+            await checkout.hear(asked[0].id, RefundAnswer(state))
 
         found = await end(order)
         before = before or found
@@ -144,7 +144,7 @@ async def test_e02_money_for_a_cancelled_order_is_delivered_or_comes_back() -> N
     for row in await db.fetch("SELECT subject_id FROM promise WHERE task = 'refund.surplus'"):
         await checkout.return_surplus(row["subject_id"])
     for row in await db.fetch("SELECT id FROM refund"):
-        await refunds.hear(row["id"], RefundAnswer(RefundState.SUCCEEDED))
+        await checkout.hear(row["id"], RefundAnswer(RefundState.SUCCEEDED))
 
     assert sorted(await make.status([order.id for order in orders])) == ["delivered", "refunded"]
     held = AccountKey("buyer_held", shop.merchant_id, "", "USD")
@@ -185,7 +185,7 @@ async def test_e03_who_paid_twice_keeps_the_goods_and_gets_the_second_payment_ba
     for row in await db.fetch("SELECT subject_id FROM promise WHERE task = 'refund.surplus'"):
         await checkout.return_surplus(row["subject_id"])
     for row in await db.fetch("SELECT id FROM refund"):
-        await refunds.hear(row["id"], RefundAnswer(RefundState.SUCCEEDED))
+        await checkout.hear(row["id"], RefundAnswer(RefundState.SUCCEEDED))
 
     assert await make.status([order.id]) == ["delivered"]
     assert await db.value("SELECT count(*) FROM card_key WHERE state = 'sold'") == 1

@@ -271,8 +271,8 @@ async def test_c15_a_job_that_runs_again_finds_its_effect_by_its_key() -> None:
     said = RefundAnswer(RefundState.SUCCEEDED, provider_ref="re-1")
 
     # The same job from several queues at once, and again much later.
-    await asyncio.gather(*(refunds.hear(refund.id, said) for _ in range(6)))
-    await refunds.hear(refund.id, said)
+    await asyncio.gather(*(checkout.hear(refund.id, said) for _ in range(6)))
+    await checkout.hear(refund.id, said)
     await asyncio.gather(*(checkout.fulfil(order.lane) for _ in range(4)))
 
     keys = [row["key"] for row in await db.fetch("SELECT key FROM ledger_journal ORDER BY no")]

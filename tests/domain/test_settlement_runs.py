@@ -183,7 +183,7 @@ async def test_g16_g19_what_is_missing_becomes_debt_and_the_next_sales_repay_it_
     await merchants.close_merchant(of.merchant_id)  # meanwhile: what it owes stays
 
     (refund,) = await ask(order, may_owe=True)
-    await refunds.hear(refund.id, SUCCEEDED)
+    await checkout.hear(refund.id, SUCCEEDED)
 
     assert refund.cover_json["sources"] == {
         "platform_commission": 600,
@@ -205,7 +205,7 @@ async def test_g16_two_sales_of_one_set_repay_a_debt_between_them(laws: None) ->
     first = await sell(of)
     await spend(of, 9_400)
     (refund,) = await ask(first, may_owe=True)
-    await refunds.hear(refund.id, SUCCEEDED)
+    await checkout.hear(refund.id, SUCCEEDED)
     await spend(of, 3_000, "debt")  # 12,400 in all: more than one sale repays
 
     placed = [await make.paid(of) for _ in range(2)]
@@ -225,12 +225,12 @@ async def test_g21_a_full_refund_takes_the_reserve_with_it_and_its_failure_bring
     (refund,) = await ask(order)
     assert await has(of, "reserved", "available") == [0, 0]
     assert await reserve() == ("drawn", 470, 470)
-    await refunds.hear(refund.id, FAILED)
+    await checkout.hear(refund.id, FAILED)
     assert await has(of, "reserved", "available") == [470, 8_930]
     assert await reserve() == ("held", 470, 0)
 
     (refund,) = await ask(order)
-    await refunds.hear(refund.id, SUCCEEDED)
+    await checkout.hear(refund.id, SUCCEEDED)
     assert await has(of, "reserved", "available", "debt") == [0, 0, 0]
     await due_today("reserve_hold", "releases_on")
     assert await settlement.release_reserves() == 0  # nothing is left to release
@@ -318,7 +318,7 @@ async def _play(steps: list[tuple[str, int]]) -> None:
             )
             if rows:
                 said = FAILED if step == "fail" else SUCCEEDED
-                await refunds.hear(rows[number % len(rows)]["id"], said)
+                await checkout.hear(rows[number % len(rows)]["id"], said)
         elif step == "day":
             await due_today("settlement_item", "available_on", of)
         elif step == "release":
@@ -385,7 +385,7 @@ async def test_m14_a_reserve_leaves_its_state_by_the_table_only(
         await due_today("reserve_hold", "releases_on")
         await settlement.release_reserves()
     elif refund is not None:
-        await refunds.hear(refund.id, FAILED)
+        await checkout.hear(refund.id, FAILED)
 
     assert (await reserve())[0] == RESERVE_MAY.get((state, step), state)
     assert await created_is_held_drawn_released(of) == []

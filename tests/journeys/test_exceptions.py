@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 
 from domain import checkout, settlement
-from domain.checkout import refunds
 from domain.core import db as core
 from domain.core import ids
 from domain.identity import OperatorRole, Role, Viewer
@@ -63,7 +62,7 @@ async def test_e03_surplus_closes_when_the_money_is_back_and_not_before(db: None
     assert await settlement.close_explained() == 0
     assert await stored() == [("surplus", "open")]
     [refund_id] = await ids_of("SELECT id FROM refund")
-    await refunds.hear(refund_id, RefundAnswer(RefundState.SUCCEEDED))
+    await checkout.hear(refund_id, RefundAnswer(RefundState.SUCCEEDED))
     assert await settlement.close_explained() == 1
     assert await settlement.close_explained() == 0
 
