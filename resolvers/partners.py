@@ -3,180 +3,34 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from datetime import datetime
-from enum import Enum
-from typing import Any, cast
+from dataclasses import dataclass, fields
+from typing import cast
 from uuid import UUID
 
 import strawberry
-from strawberry.scalars import JSON
 
-from domain import identity, partners
+from domain import identity, partners, webhooks
 from domain.core import clock
 from domain.core.errors import DomainError, FieldInvalid, NotFound
 from domain.core.words import refuse
 from domain.identity import Role, Viewer
-from domain.partners import App, Asked, AuthMethod, Granted, GrantType, Limit, Manifest
-from domain.partners import Page as AppPage
+from domain.partners import App, Asked, AuthMethod, Granted, GrantType, Limit
 from domain.partners.rules import LIMITED
+from domain.webhooks import Endpoint, Hook
 from resolvers import access
 from resolvers.context import Asked as Info
-from resolvers.inputs import Faults, MoneyInput, decode
+from resolvers.inputs import Faults, decode
 from resolvers.page import Listing, Page
+from resolvers.partner_inputs import (
+    AppInput,
+    CreateAppInput,
+    GrantAppInput,
+    RevokeGrantInput,
+    UpdateAppInput,
+)
 
 DEVELOPERS = (Role.DEVELOPER,)
 GRANTS = Listing("app.grants", UUID)
-
-
-@strawberry.enum(description="How an app proves who it is.")
-class AppAuthentication(Enum):
-    """Values of `token_endpoint_auth_method`."""
-
-    NONE = "none"
-    CLIENT_SECRET_BASIC = "client_secret_basic"
-    PRIVATE_KEY_JWT = "private_key_jwt"
-
-
-@strawberry.enum(description="The ways to a token.")
-class AppGrantType(Enum):
-    """Values of `grant_type`, in short."""
-
-    AUTHORIZATION_CODE = "authorization_code"
-    REFRESH_TOKEN = "refresh_token"
-    CLIENT_CREDENTIALS = "client_credentials"
-    DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
-
-
-@strawberry.input(description="Where an app wants to be told of what.")
-class AppWebhookInput:
-    """Part of a manifest."""
-
-    url: str = strawberry.field(description="An https address.")
-    kinds: list[str] = strawberry.field(description="Kinds of events, e.g. order.paid.")
-
-
-@strawberry.input(description="A page of an app that the console may offer.")
-class AppPageInput:
-    """Part of a manifest."""
-
-    place: str = strawberry.field(description="Where it is offered, e.g. order or settings.")
-    url: str = strawberry.field(description="An https address.")
-
-
-@strawberry.input(description="What an app says of itself.")
-class AppManifestInput:
-    """All of it at once: what is left out is empty."""
-
-    name: str = strawberry.field(description="Shown to people who decide; 1 to 80 characters.")
-    scopes: list[str] = strawberry.field(description="The most it may ever ask for.")
-    redirect_uris: list[str] = strawberry.field(
-        default_factory=list,
-        description="Where codes go, compared character for character: https, http on 127.0.0.1 or [::1], or a "
-        "private scheme with a dot; at most ten.",
-    )
-    grant_types: list[AppGrantType] = strawberry.field(
-        default_factory=lambda: [AppGrantType.AUTHORIZATION_CODE, AppGrantType.REFRESH_TOKEN],
-        description="Which ways to a token it uses.",
-    )
-    authentication: AppAuthentication = strawberry.field(
-        default=AppAuthentication.NONE, description="How it proves who it is."
-    )
-    jwks: JSON | None = strawberry.field(
-        default=None,
-        description="Its public keys (P-256 or Ed25519, each with a kid) when it proves itself by PRIVATE_KEY_JWT.",
-    )
-    requires_par: bool = strawberry.field(
-        default=False, description="Whether it must push its requests (RFC 9126)."
-    )
-    dpop_bound: bool = strawberry.field(
-        default=False, description="Whether its tokens are always bound to a key (RFC 9449)."
-    )
-    documents_only: bool = strawberry.field(
-        default=False,
-        description="Whether its requests run registered documents alone; a free text is then FORBIDDEN.",
-    )
-    homepage: str | None = strawberry.field(default=None, description="Its https address.")
-    webhooks: list[AppWebhookInput] = strawberry.field(
-        default_factory=list, description="Where it wants to be told; at most ten."
-    )
-    pages: list[AppPageInput] = strawberry.field(
-        default_factory=list, description="Its pages for the console; at most ten."
-    )
-
-    def read(self) -> Manifest:
-        """As the domain wants it."""
-        return Manifest(
-            name=self.name,
-            redirect_uris=tuple(self.redirect_uris),
-            scopes=tuple(self.scopes),
-            grant_types=tuple(one.value for one in self.grant_types),
-            auth_method=AuthMethod(self.authentication.value),
-            jwks=cast("dict[str, Any] | None", self.jwks) if _is_object(self.jwks) else {},
-            requires_par=self.requires_par,
-            dpop_bound=self.dpop_bound,
-            documents_only=self.documents_only,
-            homepage=self.homepage,
-            webhooks=tuple(partners.Webhook(one.url, tuple(one.kinds)) for one in self.webhooks),
-            pages=tuple(AppPage(one.place, one.url) for one in self.pages),
-        )
-
-
-def _is_object(given: Any) -> bool:
-    return given is None or isinstance(given, dict)
-
-
-@strawberry.input(description="A new app of a merchant.")
-class CreateAppInput:
-    """By an owner or a developer."""
-
-    merchant_id: strawberry.ID = strawberry.field(description="Whose developers answer for it.")
-    manifest: AppManifestInput = strawberry.field(description="What it says of itself.")
-
-
-@strawberry.input(description="Another manifest for an app.")
-class UpdateAppInput:
-    """Scopes that go are dead at once, in tokens that are out as well."""
-
-    app_id: strawberry.ID = strawberry.field(description="The app, `app_…`.")
-    expected_version: int = strawberry.field(description="The version it had when it was read.")
-    manifest: AppManifestInput = strawberry.field(description="All of it; its keys too.")
-
-
-@strawberry.input(description="An app to do something with.")
-class AppInput:
-    """One of one's own merchant."""
-
-    app_id: strawberry.ID = strawberry.field(description="The app, `app_…`.")
-
-
-@strawberry.input(description="The most an app may move within a scope, in all.")
-class AppLimitInput:
-    """One per scope and currency."""
-
-    scope: str = strawberry.field(description="refunds:write")
-    most: MoneyInput = strawberry.field(description="In all, as long as the grant lives.")
-
-
-@strawberry.input(description="Let an app of one's own act by itself (client credentials).")
-class GrantAppInput:
-    """Replaces what was granted to it before."""
-
-    app_id: strawberry.ID = strawberry.field(description="The app, `app_…`.")
-    scopes: list[str] = strawberry.field(description="What it may do; within its manifest.")
-    limits: list[AppLimitInput] = strawberry.field(
-        default_factory=list, description="The most it may move."
-    )
-    expires_at: datetime | None = strawberry.field(
-        default=None, description="Until when; null until it is revoked."
-    )
-
-
-@strawberry.input(description="End what an app was allowed.")
-class RevokeGrantInput:
-    """By an owner or a developer, or by who allowed it."""
-
-    grant_id: strawberry.ID = strawberry.field(description="The grant, `gnt_…`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +39,19 @@ class Credentials:
 
     app: App
     secret: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Made(App):
+    """An app with its webhooks in the answer that made some of them: those bring their secret."""
+
+    hooks: tuple[Hook, ...] = ()
+
+
+async def _made(app_id: UUID, hooks: list[Hook]) -> Made:
+    found = (await partners.apps([app_id]))[app_id]
+    values = {one.name: getattr(found, one.name) for one in fields(App)}
+    return Made(**values, hooks=tuple(hooks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +94,14 @@ async def create(info: Info, input: CreateAppInput) -> Credentials:
     """Register an app."""
     owner = _merchant(input.merchant_id)
     viewer = access.require_merchant(info.context, owner, *DEVELOPERS)
-    app_id, secret = await partners.register(
+    app_id, secret, hooks = await webhooks.register_app(
         owner,
         input.manifest.read(),
         account_id=viewer.account_id,
         actor=access.actor(info.context, viewer),
+        also=input.manifest.faults(),
     )
-    return Credentials((await partners.apps([app_id]))[app_id], secret)
+    return Credentials(await _made(app_id, hooks), secret)
 
 
 async def own(info: Info, text: str) -> tuple[App, UUID, Viewer]:
@@ -251,14 +119,15 @@ async def own(info: Info, text: str) -> tuple[App, UUID, Viewer]:
 async def update(info: Info, input: UpdateAppInput) -> App:
     """Change an app."""
     found, owner, viewer = await own(info, input.app_id)
-    await partners.change(
+    hooks = await webhooks.change_app(
         owner,
         found.id,
         input.manifest.read(),
         expected_version=input.expected_version,
         actor=access.actor(info.context, viewer),
+        also=input.manifest.faults(),
     )
-    return (await partners.apps([found.id]))[found.id]
+    return await _made(found.id, hooks)
 
 
 async def rotate_secret(info: Info, input: AppInput) -> Credentials:
@@ -274,7 +143,7 @@ async def rotate_secret(info: Info, input: AppInput) -> Credentials:
 async def delete(info: Info, input: AppInput) -> AppGone:
     """End an app."""
     found, owner, viewer = await own(info, input.app_id)
-    await partners.delete(owner, found.id, actor=access.actor(info.context, viewer))
+    await webhooks.delete_app(owner, found.id, actor=access.actor(info.context, viewer))
     return AppGone(found.id)
 
 
@@ -339,6 +208,18 @@ async def grants(
         owner, key[0] if key else None, window.limit + 1, backward=window.is_backward
     )
     return window.page(rows, key=lambda one: (one.id,))
+
+
+async def _endpoints(app_ids: list[UUID]) -> list[list[Endpoint]]:
+    found = await webhooks.of_apps(app_ids)
+    return [found[one] for one in app_ids]
+
+
+async def hooks(row: strawberry.Parent[App], info: Info) -> list[Hook]:
+    """The webhooks of an app."""
+    if isinstance(row, Made):
+        return list(row.hooks)
+    return [Hook(one) for one in await info.context.load(_endpoints, row.id)]
 
 
 async def _apps(app_ids: list[UUID]) -> list[App | None]:

@@ -158,6 +158,8 @@ def _kept(value: Any, before: Any, none: Any) -> Any:
 async def update(info: Asked, input: UpdateWebhookEndpointInput) -> Endpoint:
     """Change an endpoint, switch it on or off."""
     found, actor = await _find(info, input.endpoint_id)
+    if found.app_id is not None:
+        _refuse_manifest(input)
     if input.url is None:
         raise FieldInvalid(path=("input", "url"), reason="null")
     before = found.terms
@@ -188,6 +190,13 @@ async def update(info: Asked, input: UpdateWebhookEndpointInput) -> Endpoint:
     return await _endpoint(found.id)
 
 
+def _refuse_manifest(input: UpdateWebhookEndpointInput) -> None:
+    """What an app's webhook is told is in the app's manifest. Errors: FieldInvalid."""
+    for name in ("url", "kinds", "selection", "triggers", "note"):
+        if getattr(input, name) is not strawberry.UNSET:
+            raise FieldInvalid(path=("input", name), reason="manifest")
+
+
 async def rotate(info: Asked, input: RotateWebhookSecretInput) -> WithSecret:
     """A new secret; the old one signs beside it for a day."""
     found, actor = await _find(info, input.endpoint_id)
@@ -208,6 +217,8 @@ async def delete(info: Asked, input: DeleteWebhookEndpointInput) -> Deleted:
     if earlier is not None:  # it is gone already: by this very call
         return Deleted(UUID(earlier["id"]))
     found, actor = await _find(info, input.endpoint_id)
+    if found.app_id is not None:
+        raise FieldInvalid(path=("input", "endpointId"), reason="manifest")
 
     async def act() -> None:
         await webhooks.remove(
@@ -268,6 +279,8 @@ async def redeliver(info: Asked, input: RedeliverWebhookInput) -> Redelivered:
                 raise NotFound(path=("input", "deliveryId"))
             return {"count": count}
         if input.order_id is not None:
+            if found.app_id is not None:  # what was owed under which grant is in the list
+                raise FieldInvalid(path=("input", "orderId"), reason="app")
             order_id = decode(input.order_id, "ord", "orderId")
             place = webhooks.shaper().sequence
             after = place(input.after, order_id) if input.after else 0
@@ -320,11 +333,11 @@ async def by_id(info: Asked, endpoint_id: UUID) -> Endpoint | None:
 
 
 async def delivery_by_id(info: Asked, delivery_id: UUID) -> Delivery | None:
-    """A delivery for those who run its endpoint."""
+    """A delivery for those who run its endpoint; of an app's these are the app's developers."""
     found = await webhooks.by_id(delivery_id)
-    viewer = info.context.viewer
-    if found is None or viewer is None or not viewer.may(found.merchant_id, *DEVELOPERS):
+    if found is None:
         raise NotFound()
+    await by_id(info, found.endpoint_id)
     return found
 
 

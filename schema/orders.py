@@ -18,6 +18,7 @@ from resolvers import following, watching
 from resolvers import orders as resolve
 from resolvers.orders import Happened, Refunded, Seen
 from resolvers.watching import Gap, Heartbeat
+from schema.app_limits import AppLimitExceeded
 from schema.catalogue import Shop
 from schema.field import (
     Who,
@@ -31,7 +32,6 @@ from schema.field import (
 from schema.markets import FxQuote
 from schema.money import Money
 from schema.node import Node, register
-from schema.partners import AppLimitExceeded
 from schema.payments import Payment, SavedMethod
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
 from schema.scalars import CurrencyCode

@@ -5,29 +5,45 @@ from typing import Annotated
 
 import strawberry
 
-from domain import partners
 from domain.core import ids
-from domain.partners import App, Granted, Limit, Webhook
+from domain.partners import App, Granted, Limit
 from domain.partners import Page as PageRow
+from domain.webhooks import Hook
 from resolvers import app_documents as documents
 from resolvers import partners as resolve
-from resolvers.partners import AppAuthentication, AppGone, AppGrantType, Credentials, GrantEnded
+from resolvers.partner_inputs import AppAuthentication, AppGrantType
+from resolvers.partners import AppGone, Credentials, GrantEnded
 from resolvers.stepup import FRESH
 from schema.app_documents import AppDocument
 from schema.field import NEWEST_FIRST, Who, derived, field, mutation_field, object_type, query_field
 from schema.money import Money
 from schema.node import Node, register
 from schema.page import Connection
-from schema.problems import Conflict, InvalidInput, NotFound, Problem, Unavailable, problem
+from schema.problems import Conflict, InvalidInput, NotFound, Unavailable
 from schema.versions import Versioned, aggregate
+from schema.webhooks import WebhookEndpoint
 
 
-@object_type(description="Where an app wants to be told of what.", rows=(Webhook,))
+@object_type(description="Where an app is told of what, under each of its grants.", rows=(Hook,))
 class AppWebhook:
-    """Part of a manifest."""
+    """Part of a manifest: changed with `updateApp`, and run like a merchant's endpoint."""
 
-    url: str = field(description="An https address.")
-    kinds: list[str] = field(description="Kinds of events.")
+    url: str = derived(lambda row: row.endpoint.terms.url, description="Where to.")
+    kinds: list[str] = derived(
+        lambda row: list(row.endpoint.terms.kinds),
+        description="Kinds of events, e.g. order.paid; empty is all of them.",
+    )
+    selection: str | None = derived(
+        lambda row: row.endpoint.terms.selection,
+        description="What it is told, a selection on OrderEvent; null is the usual facts.",
+    )
+    new_secret: str | None = field(
+        description="`whsec_…` in the answer that made it; null in every other. Verifies the `v1` signatures.",
+    )
+    endpoint: WebhookEndpoint = field(
+        description="Its state, its public key and its deliveries; `rotateWebhookSecret`, `webhookTest`, "
+        "`redeliverWebhook` and `updateWebhookEndpoint(enabled)` take its id."
+    )
 
 
 @object_type(description="A page of an app that the console may offer.", rows=(PageRow,))
@@ -86,8 +102,8 @@ class PartnerApp(Node, Versioned):
     homepage: str | None = derived(
         lambda row: row.manifest.homepage, description="Its address; null without one."
     )
-    webhooks: list[AppWebhook] = derived(
-        lambda row: list(row.manifest.webhooks), description="Where it wants to be told."
+    webhooks: list[AppWebhook] = field(
+        resolver=resolve.hooks, description="Where it is told, at most ten.", cost=1
     )
     pages: list[AppPage] = derived(
         lambda row: list(row.manifest.pages), description="Its pages for the console."
@@ -150,14 +166,6 @@ class GrantRevoked:
     """Its tokens are dead everywhere within five seconds."""
 
     ended: bool = field(description="False when it was over already.")
-
-
-@problem(
-    partners.AppLimitExceeded,
-    description="The app was allowed to move less than this under its grant. Nothing was moved.",
-)
-class AppLimitExceeded(Problem):
-    """Code APP_LIMIT_EXCEEDED."""
 
 
 CreateAppResult = Annotated[

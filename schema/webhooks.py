@@ -42,7 +42,7 @@ strawberry.enum(
     DeliveryState,
     name="WebhookDeliveryState",
     description="READY waits for its time, LEASED is with a worker, DELIVERED was answered 2xx, SKIPPED had nothing "
-    "watched that changed, DEAD is given up.",
+    "watched that changed or is told to an app no more, DEAD is given up.",
 )
 
 
@@ -79,6 +79,14 @@ class WebhookDelivery(Node):
     order_id: strawberry.ID = derived(
         lambda one: ids.encode("ord", one.order_id), description="The order, `ord_…`."
     )
+    merchant_id: strawberry.ID = derived(
+        lambda one: ids.encode("mer", one.merchant_id),
+        description="Whose order it is, `mer_…`: the endpoint's merchant, or that of an app's grant.",
+    )
+    grant_id: strawberry.ID | None = derived(
+        lambda one: None if one.grant_id is None else ids.encode("gnt", one.grant_id),
+        description="The grant under which an app is told, `gnt_…`; null for a merchant's own endpoint.",
+    )
     sequence: int = field(description="The event's number in its order.")
     kind: EventKind = derived(lambda one: EventKind(one.kind), description="What happened.")
     cursor: str = derived(
@@ -93,8 +101,15 @@ class WebhookDelivery(Node):
         resolve.shown_due, description="When it is tried next; null once it is over."
     )
     code: int | None = field(description="The last HTTP status; null when none came.")
-    error: str | None = field(description="Why there was no status; null when there was.")
-    body: str | None = field(description="The body as it is signed; null before it was written.")
+    error: str | None = field(
+        description="Why there was no status; null when there was. SKIPPED for grant_over or scope_gone: the grant "
+        "of an app ended, or opens less than its webhook tells."
+    )
+    body: str | None = derived(
+        lambda one: one.body if one.grant_id is None else None,
+        description="The body as it is signed; null before it was written, and always for an app: what it was told "
+        "belongs to the merchant.",
+    )
     created_at: datetime = field(description="When it was owed.")
     done_at: datetime | None = field(description="When it was over; null while it is not.")
     attempts: list[WebhookAttempt] = field(
@@ -112,6 +127,10 @@ class WebhookEndpoint(Node, Versioned):
         lambda one: ids.encode("whe", one.id), description="Opaque id, `whe_…`."
     )
     version: int = field(description="Send it as `expectedVersion` with a change.")
+    app_id: strawberry.ID | None = derived(
+        lambda one: None if one.app_id is None else ids.encode("app", one.app_id),
+        description="The app whose webhook it is, `app_…`; null for a merchant's own endpoint.",
+    )
     url: str = derived(lambda one: one.terms.url, description="Where to.")
     kinds: list[EventKind] = derived(
         lambda one: [EventKind(kind) for kind in one.terms.kinds],

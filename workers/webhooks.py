@@ -147,6 +147,11 @@ class Dispatcher:
 
     async def _send(self, one: Claimed) -> None:
         try:
+            # It may have waited behind others for longer than a revoked grant lives.
+            if one.grant_id is not None and (why := await webhooks.may_go(one)) is not None:
+                skipped = webhooks.DeliveryState.SKIPPED
+                self._done.append(Result(one, Reply(None, why), skipped))
+                return
             reply = await carriers[webhooks.CARRIER].send(webhooks.message(one))
         except (
             Exception

@@ -71,6 +71,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "app_refresh": _ALL,
     "app_token": _ALL,
     "app_proof": _ALL,
+    "app_sale": _ADD,
     "app_document": ("SELECT", "INSERT", "DELETE"),
     # Exchange.
     "fx_rate": _ADD,

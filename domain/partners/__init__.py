@@ -48,7 +48,9 @@ from domain.partners.proofs import (
     seal_form,
 )
 from domain.partners.queries import (
+    Acting,
     Granted,
+    acting,
     app,
     apps,
     apps_of,
@@ -60,6 +62,7 @@ from domain.partners.queries import (
     viewer,
 )
 from domain.partners.rules import (
+    WEBHOOKS_MAX,
     App,
     AppLimitExceeded,
     Asked,
@@ -86,6 +89,8 @@ from domain.partners.tokens import revoke as revoke_token
 
 __all__ = [
     "URN",
+    "WEBHOOKS_MAX",
+    "Acting",
     "App",
     "AppLimitExceeded",
     "Asked",
@@ -106,6 +111,7 @@ __all__ = [
     "Scope",
     "Waiting",
     "Webhook",
+    "acting",
     "allow",
     "allow_client",
     "allow_device",

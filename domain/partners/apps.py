@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from domain.core import audit, db, ids, versions, words
 from domain.core.audit import Actor
-from domain.core.errors import FieldInvalid, NotFound
+from domain.core.errors import DomainError, FieldInvalid, NotFound
 from domain.partners import presence, proofs, queries, rules
 from domain.partners.rules import App, AuthMethod, Manifest, OAuthRefused
 
@@ -26,7 +27,7 @@ def faults(manifest: Manifest, *, at: str = "input") -> list[Any]:
 def _columns(manifest: Manifest) -> list[Any]:
     more = {
         "homepage": manifest.homepage,
-        "webhooks": [[one.url, list(one.kinds)] for one in manifest.webhooks],
+        "webhooks": [[one.url, list(one.kinds), one.selection] for one in manifest.webhooks],
         "pages": [[one.place, one.url] for one in manifest.pages],
     }
     return [
@@ -51,13 +52,19 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 
 
 async def register(
-    merchant_id: UUID, manifest: Manifest, *, account_id: UUID, actor: Actor
+    merchant_id: UUID,
+    manifest: Manifest,
+    *,
+    account_id: UUID,
+    actor: Actor,
+    also: Sequence[DomainError] = (),
 ) -> tuple[UUID, str | None]:
     """A new app of a merchant: its id, and its secret when it has one, shown this once.
 
+    `also` are faults that were found elsewhere; its webhooks are `webhooks.register_app`'s.
     Errors: InputInvalid with every fault; FieldInvalid when the merchant has `APPS_MAX` of them.
     """
-    words.refuse(faults(manifest))
+    words.refuse([*faults(manifest), *also])
     app_id, secret = ids.uuid7(), _secret(manifest)
     async with db.transaction():
         await db.row("SELECT id FROM merchant WHERE id = $1 FOR NO KEY UPDATE", merchant_id)
@@ -91,13 +98,19 @@ WHERE id = $11 AND state = 'active'
 
 
 async def change(
-    merchant_id: UUID, app_id: UUID, manifest: Manifest, *, expected_version: int, actor: Actor
+    merchant_id: UUID,
+    app_id: UUID,
+    manifest: Manifest,
+    *,
+    expected_version: int,
+    actor: Actor,
+    also: Sequence[DomainError] = (),
 ) -> None:
     """Replace an app's manifest. Scopes that go are dead at once, for tokens that are out as well.
 
     Errors: InputInvalid, NotFound, Conflict.
     """
-    words.refuse(faults(manifest))
+    words.refuse([*faults(manifest), *also])
     async with db.transaction():
         await versions.bump("app", merchant_id, app_id, expected_version)
         if not await db.execute(_UPDATE, *_columns(manifest), app_id):

@@ -80,7 +80,7 @@ def _app(row: Any) -> App:
         dpop_bound=row["dpop_bound"],
         documents_only=row["documents_only"],
         homepage=more["homepage"],
-        webhooks=tuple(Webhook(url, tuple(kinds)) for url, kinds in more["webhooks"]),
+        webhooks=tuple(Webhook(url, tuple(kinds), *rest) for url, kinds, *rest in more["webhooks"]),
         pages=tuple(Page(place, url) for place, url in more["pages"]),
     )
     hashes = tuple(one for one in (row["secret_hash"], row["old_secret_hash"]) if one is not None)
@@ -142,6 +142,36 @@ def granted(row: Any) -> Granted:
         row["revoked_at"],
         tuple(Limit(scope, Money(minor, ccy)) for scope, minor, ccy in limits),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """What a live grant allows now: the scopes that grant and app agree on, and the person's role."""
+
+    merchant_id: UUID
+    scopes: frozenset[str]
+    role: Role
+
+
+_ACTING = f"""
+SELECT g.id, g.merchant_id, g.scopes AS grant_scopes, a.scopes AS app_scopes, m.role FROM app_grant g
+JOIN partner_app a ON a.id = g.app_id
+JOIN account p ON p.id = g.account_id
+JOIN membership m ON m.merchant_id = g.merchant_id AND m.account_id = g.account_id
+WHERE g.id = ANY($1) AND {_LIVE} AND a.state = 'active' AND p.state = 'open'
+"""
+
+
+async def acting(grant_ids: Collection[UUID]) -> dict[UUID, Acting]:
+    """What each of these grants allows now; one that is over for whatever reason is left out."""
+    return {
+        row["id"]: Acting(
+            row["merchant_id"],
+            frozenset(row["grant_scopes"]) & frozenset(row["app_scopes"]),
+            Role(row["role"]),
+        )
+        for row in await db.fetch(_ACTING, list(grant_ids))
+    }
 
 
 # One look at everything that may have ended in the meantime: the token, its family, the grant, the app, the person,

@@ -40,6 +40,7 @@ APPS_MAX = 50  # of one merchant
 GRANTS_MAX = 20  # of one person for one app in one merchant: phones, tills, laptops
 STATE_MAX = 1_024
 PAGES_MAX = 10
+WEBHOOKS_MAX = 10
 DETAILS_TYPE = "kami_merchant"
 # FAPI 2.0, 5.4.1; EdDSA by its full name (RFC 9864).
 ALGORITHMS = ("ES256", "Ed25519")
@@ -113,10 +114,11 @@ class GrantType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where an app wants to be told, and of what."""
+    """Where an app wants to be told, of which kinds of events (empty is all), and in which shape."""
 
     url: str
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,18 +342,17 @@ def faults(manifest: Manifest, *, at: str = "input") -> list[DomainError]:
         found.append(wrong("scopes", reason="finance_scopes_take_par_dpop_private_key_jwt"))
     if manifest.homepage is not None and not is_https(manifest.homepage):
         found.append(wrong("homepage", reason="https"))
-    listed = (
-        ("webhooks", [one.url for one in manifest.webhooks]),
-        ("pages", [one.url for one in manifest.pages]),
-    )
-    for name, urls in listed:
-        if len(urls) > PAGES_MAX:
-            found.append(wrong(name, reason="count", max=PAGES_MAX))
-        found += [
-            wrong(name, str(place), "url", reason="https")
-            for place, url in enumerate(urls[:PAGES_MAX])
-            if not is_https(url)
-        ]
+    for name, count, most in (
+        ("webhooks", len(manifest.webhooks), WEBHOOKS_MAX),
+        ("pages", len(manifest.pages), PAGES_MAX),
+    ):
+        if count > most:
+            found.append(wrong(name, reason="count", max=most))
+    found += [
+        wrong("pages", str(place), "url", reason="https")
+        for place, page in enumerate(manifest.pages[:PAGES_MAX])
+        if not is_https(page.url)
+    ]
     return found
 
 

@@ -16,8 +16,13 @@ from domain.webhooks.actions import (
     rotate,
     test,
 )
+from domain.webhooks.apps import Hook, of_apps
+from domain.webhooks.apps import change as change_app
+from domain.webhooks.apps import delete as delete_app
+from domain.webhooks.apps import register as register_app
 from domain.webhooks.collecting import collect
 from domain.webhooks.finishing import DISABLED_TASK, finish, prune, release, sweep
+from domain.webhooks.granted import may_go
 from domain.webhooks.models import Attempt, Claimed, Delivery, Endpoint, Result
 from domain.webhooks.queries import (
     attempts,
@@ -49,6 +54,7 @@ __all__ = [
     "Endpoint",
     "EndpointLimit",
     "EndpointState",
+    "Hook",
     "Result",
     "SelectionInvalid",
     "Terms",
@@ -61,18 +67,23 @@ __all__ = [
     "attempts",
     "by_id",
     "change",
+    "change_app",
     "check_selection",
     "checked",
     "claim",
     "collect",
+    "delete_app",
     "deliveries",
     "dry_run",
     "endpoints",
     "event",
     "finish",
+    "may_go",
     "message",
+    "of_apps",
     "of_merchant",
     "prune",
+    "register_app",
     "release",
     "remove",
     "rotate",

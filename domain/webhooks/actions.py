@@ -79,7 +79,7 @@ async def add(
     # The merchant's row is the lock that makes the count true.
     await db.execute("SELECT FROM merchant WHERE id = $1 FOR NO KEY UPDATE", merchant_id)
     count = await db.value(
-        "SELECT count(*) FROM webhook_endpoint WHERE merchant_id = $1 AND deleted_at IS NULL",
+        "SELECT count(*) FROM webhook_endpoint WHERE merchant_id = $1 AND app_id IS NULL AND deleted_at IS NULL",
         merchant_id,
     )
     if count >= rules.ENDPOINTS_MAX:

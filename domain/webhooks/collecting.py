@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.core import db, events, ids
@@ -29,25 +31,53 @@ async def collect(*, limit: int = events.READ_MAX) -> int:
             told += await _skipped(told, position)
             await _owe(
                 [
-                    (endpoint_id, event)
+                    (one, event)
                     for event in told
-                    for endpoint_id, kinds in wanted[event.merchant_id]
-                    if not kinds or event.kind in kinds
+                    for one in wanted[event.merchant_id]
+                    if one.wants(event)
                 ]
             )
         await events.advance(READER, position)
         return len(read)
 
 
-async def _subscribed(merchant_ids: set[UUID]) -> dict[UUID, list[tuple[UUID, frozenset[str]]]]:
-    rows = await db.fetch(
-        "SELECT id, merchant_id, kinds FROM webhook_endpoint WHERE merchant_id = ANY($1)"
-        " AND deleted_at IS NULL AND state <> 'disabled'",
-        list(merchant_ids),
-    )
-    found: dict[UUID, list[tuple[UUID, frozenset[str]]]] = defaultdict(list)
-    for row in rows:
-        found[row["merchant_id"]].append((row["id"], frozenset(row["kinds"])))
+class Subscriber(NamedTuple):
+    """An endpoint that wants events of a merchant: of these kinds, under a grant from its beginning on."""
+
+    endpoint_id: UUID
+    kinds: frozenset[str]
+    grant_id: UUID | None
+    since: datetime | None
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event is told to it."""
+        if self.kinds and event.kind not in self.kinds:
+            return False
+        assert event.recorded_at is not None
+        return self.since is None or event.recorded_at >= self.since
+
+
+# A merchant's own endpoints, and those of apps that somebody who is a member let in, with enough scopes.
+_SUBSCRIBED = """
+SELECT e.merchant_id, e.id, e.kinds, NULL::uuid AS grant_id, NULL::timestamptz AS since FROM webhook_endpoint e
+WHERE e.merchant_id = ANY($1) AND e.app_id IS NULL AND e.deleted_at IS NULL AND e.state <> 'disabled'
+UNION ALL
+SELECT g.merchant_id, e.id, e.kinds, g.id, g.created_at FROM app_grant g
+JOIN partner_app a ON a.id = g.app_id AND a.state = 'active'
+JOIN account p ON p.id = g.account_id AND p.state = 'open'
+JOIN membership m ON m.merchant_id = g.merchant_id AND m.account_id = g.account_id
+JOIN webhook_endpoint e ON e.app_id = a.id AND e.deleted_at IS NULL AND e.state <> 'disabled'
+WHERE g.merchant_id = ANY($1) AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > clock_timestamp())
+    AND e.scopes <@ g.scopes AND e.scopes <@ a.scopes
+"""
+
+
+async def _subscribed(merchant_ids: set[UUID]) -> dict[UUID, list[Subscriber]]:
+    found: dict[UUID, list[Subscriber]] = defaultdict(list)
+    for row in await db.fetch(_SUBSCRIBED, list(merchant_ids)):
+        found[row["merchant_id"]].append(
+            Subscriber(row["id"], frozenset(row["kinds"]), row["grant_id"], row["since"])
+        )
     return found
 
 
@@ -69,19 +99,20 @@ async def _skipped(told: Sequence[Event], position: events.Position) -> list[Eve
     return [Event(*row) for row in rows]
 
 
-async def _owe(pairs: Sequence[tuple[UUID, Event]]) -> None:
+async def _owe(pairs: Sequence[tuple[Subscriber, Event]]) -> None:
     if not pairs:
         return
     ordered = sorted(pairs, key=lambda pair: (pair[1].order_id, pair[1].sequence))
     await db.execute(
-        "INSERT INTO webhook_delivery (id, endpoint_id, merchant_id, order_id, sequence, kind, occurred_at)"
-        " SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[],"
-        " $7::timestamptz[]) ON CONFLICT DO NOTHING",
+        "INSERT INTO webhook_delivery (id, endpoint_id, merchant_id, order_id, sequence, kind, occurred_at,"
+        " grant_id) SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[],"
+        " $7::timestamptz[], $8::uuid[]) ON CONFLICT DO NOTHING",
         sorted(ids.uuid7() for _ in ordered),  # within a millisecond too, the list keeps this order
-        [endpoint_id for endpoint_id, _ in ordered],
+        [one.endpoint_id for one, _ in ordered],
         [event.merchant_id for _, event in ordered],
         [event.order_id for _, event in ordered],
         [event.sequence for _, event in ordered],
         [event.kind for _, event in ordered],
         [event.recorded_at for _, event in ordered],
+        [one.grant_id for one, _ in ordered],
     )

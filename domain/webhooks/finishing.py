@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from domain.core import db, promises
-from domain.webhooks import rules
+from domain.webhooks import granted, rules
 from domain.webhooks.models import Claimed, Result
 from domain.webhooks.rules import DeliveryState, DisabledReason, EndpointState, Verdict
 
@@ -186,8 +186,11 @@ async def release(claimed: Sequence[Claimed]) -> int:
 
 
 async def sweep() -> int:
-    """Give back deliveries whose worker vanished; how many. They go out again under the same id."""
-    return await db.execute(
+    """Give back deliveries whose worker vanished, and skip what is owed under grants that are over; how many.
+
+    What is given back goes out again under the same id.
+    """
+    return await granted.drop() + await db.execute(
         "UPDATE webhook_delivery SET state = CASE WHEN tries >= $1 THEN 'dead' ELSE 'ready' END,"
         " error = 'worker_vanished', done_at = CASE WHEN tries >= $1 THEN clock_timestamp() END"
         " WHERE state = 'leased' AND lease_until < clock_timestamp()",

@@ -16,11 +16,11 @@ from domain.webhooks.signing import Keys
 
 ENDPOINT = (
     "e.id, e.merchant_id, e.url, e.kinds, e.selection, e.triggers, e.note, e.sees_split, e.keys_cipher,"
-    " e.old_cipher, e.old_until, e.state, e.reason, e.version, e.created_at, e.changed_at"
+    " e.old_cipher, e.old_until, e.state, e.reason, e.version, e.created_at, e.changed_at, e.app_id, e.scopes"
 )
 DELIVERY = (
     "d.id, d.endpoint_id, d.merchant_id, d.order_id, d.sequence, d.kind, d.occurred_at, d.state, d.round, d.tries,"
-    " d.due_at, d.code, d.error, d.body, d.created_at, d.done_at"
+    " d.due_at, d.code, d.error, d.body, d.created_at, d.done_at, d.grant_id"
 )
 
 
@@ -29,6 +29,8 @@ class Endpoint:
     """Somebody's URL that is told of events. `keys` signs; `old_keys` signs beside it until `old_until`.
 
     `sees_split`: whether who gave it its terms may read the merchant's money; it is told no more than they may see.
+    With `app_id` it is an app's: `merchant_id` is that of the app's developers, who runs it, and what it is told
+    belongs to the merchants of its grants and takes `scopes` of each.
     """
 
     id: UUID
@@ -43,6 +45,8 @@ class Endpoint:
     version: int
     created_at: datetime
     changed_at: datetime
+    app_id: UUID | None = None
+    scopes: frozenset[str] = frozenset()
 
     def signers(self, now: datetime) -> list[Keys]:
         """The keys that sign at `now`, the newest first."""
@@ -73,6 +77,8 @@ def endpoint(row: Any) -> Endpoint:
         row["version"],
         row["created_at"],
         row["changed_at"],
+        row["app_id"],
+        frozenset(row["scopes"]),
     )
 
 
@@ -83,7 +89,10 @@ def place(endpoint_id: UUID) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event owed to one endpoint, and what became of it. `body` is as it was sent, None before the first try."""
+    """One event owed to one endpoint, and what became of it. `body` is as it was sent, None before the first try.
+
+    With `grant_id` it is told to an app, under that grant.
+    """
 
     id: UUID
     endpoint_id: UUID
@@ -101,11 +110,12 @@ class Delivery:
     body: str | None
     created_at: datetime
     done_at: datetime | None
+    grant_id: UUID | None = None
 
     @property
     def message_id(self) -> str:
         """The `webhook-id` it is sent under."""
-        return rules.message_id(self.endpoint_id, self.order_id, self.sequence)
+        return rules.message_id(self.endpoint_id, self.order_id, self.sequence, self.grant_id)
 
 
 def delivery(row: Any) -> Delivery:
@@ -141,11 +151,14 @@ class Claimed:
     body: str | None
     told: bytes | None  # hash of the watched values that were told last
     endpoint: Endpoint
+    grant_id: UUID | None = None
+    sees_split: bool | None = None  # how the body was made, under a grant
 
     @property
     def message_id(self) -> str:
         """The `webhook-id` it is sent under."""
-        return rules.message_id(self.endpoint.id, self.event.order_id, self.event.sequence)
+        event = self.event
+        return rules.message_id(self.endpoint.id, event.order_id, event.sequence, self.grant_id)
 
 
 class Result(NamedTuple):

@@ -49,6 +49,13 @@ class Shaper(Protocol):
         """The paths of response names that a selection on OrderEvent can produce. Errors: SelectionInvalid."""
         ...
 
+    def needed(self, selection: str) -> frozenset[str] | None:
+        """What a selection on OrderEvent takes of an app's grant; None when it has what no scope opens.
+
+        Errors: SelectionInvalid.
+        """
+        ...
+
     def cursor(self, order_id: UUID, sequence: int) -> str:
         """The cursor of an event in the live stream of its order."""
         ...

@@ -24,10 +24,10 @@ async def endpoints(endpoint_ids: Iterable[UUID]) -> dict[UUID, Endpoint]:
 
 
 async def of_merchant(merchant_id: UUID) -> list[Endpoint]:
-    """A merchant's endpoints, oldest first; there are at most `rules.ENDPOINTS_MAX`."""
+    """A merchant's own endpoints, oldest first; there are at most `rules.ENDPOINTS_MAX`."""
     rows = await db.fetch(
-        f"SELECT {ENDPOINT} FROM webhook_endpoint e WHERE e.merchant_id = $1 AND e.deleted_at IS NULL"
-        " ORDER BY e.id",
+        f"SELECT {ENDPOINT} FROM webhook_endpoint e WHERE e.merchant_id = $1 AND e.app_id IS NULL"
+        " AND e.deleted_at IS NULL ORDER BY e.id",
         merchant_id,
     )
     return [models.endpoint(row) for row in rows]

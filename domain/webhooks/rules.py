@@ -165,9 +165,13 @@ def wait_s(tries: int, random: float, retry_after_s: float | None = None) -> flo
     return max(planned, min(retry_after_s or 0.0, RETRY_AFTER_MAX_S))
 
 
-def message_id(endpoint_id: UUID, order_id: UUID, sequence: int) -> str:
-    """`evt_…`: the same for every try and every redelivery of one event to one endpoint."""
+def message_id(
+    endpoint_id: UUID, order_id: UUID, sequence: int, grant_id: UUID | None = None
+) -> str:
+    """`evt_…`: the same for every try and every redelivery of one event to one endpoint (under one grant)."""
     seed = endpoint_id.bytes + order_id.bytes + sequence.to_bytes(4, "big")
+    if grant_id is not None:
+        seed += grant_id.bytes
     return ids.encode("evt", UUID(bytes=hashlib.sha256(b"kami.webhook\0" + seed).digest()[:16]))
 
 
@@ -179,12 +183,14 @@ def payload(
     sequence: int,
     cursor: str,
     state: str,
+    whose: Mapping[str, str] | None = None,
 ) -> bytes:
     """The body: `{"type", "timestamp", "data"}`; data always ends with `sequence`, `state` and `cursor`.
 
-    With them a receiver orders what comes late (C19) and continues in the live stream.
+    With them a receiver orders what comes late (C19) and continues in the live stream. `whose` follows: an app is told
+    of which merchant it is, and under which grant.
     """
-    told = {**(data or {}), "sequence": sequence, "state": state, "cursor": cursor}
+    told = {**(data or {}), "sequence": sequence, "state": state, "cursor": cursor, **(whose or {})}
     return orjson.dumps({"type": kind, "timestamp": timestamp(at), "data": told})
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from domain.core import clock, db
+from domain.core import clock, db, ids
 from domain.core.errors import Unavailable
 from domain.core.events import Event
-from domain.webhooks import models, rules, signing
+from domain.webhooks import granted, models, rules, signing
 from domain.webhooks.models import ENDPOINT, Claimed, Endpoint, Result
 from domain.webhooks.ports import Message, Reply, Shaper, shapers
 from domain.webhooks.rules import STATE_AFTER, DeliveryState, EndpointState, SelectionInvalid
@@ -39,13 +39,14 @@ WITH RECURSIVE place AS (
             AND d.due_at <= clock_timestamp())
     ORDER BY random() LIMIT $6
 ), due AS MATERIALIZED (
-    SELECT d.id, d.endpoint_id, d.order_id, d.sequence FROM open o CROSS JOIN LATERAL (
+    SELECT d.id, d.endpoint_id, d.order_id, d.sequence, d.grant_id FROM open o CROSS JOIN LATERAL (
         SELECT d.* FROM webhook_delivery d WHERE d.endpoint_id = o.id AND d.state = 'ready'
             AND d.due_at <= clock_timestamp() ORDER BY d.due_at, d.id LIMIT o.free FOR UPDATE SKIP LOCKED) d
     LIMIT $2
 ), blocked AS MATERIALIZED (
     SELECT d.id, min(b.due_at) AS due_at FROM due d JOIN webhook_delivery b ON b.endpoint_id = d.endpoint_id
-        AND b.order_id = d.order_id AND b.sequence < d.sequence AND b.state IN ('ready', 'leased') GROUP BY d.id
+        AND b.order_id = d.order_id AND b.sequence < d.sequence AND b.grant_id IS NOT DISTINCT FROM d.grant_id
+        AND b.state IN ('ready', 'leased') GROUP BY d.id
 ), put_off AS (
     UPDATE webhook_delivery d SET due_at = greatest(b.due_at, clock_timestamp() + interval '1 s')
     FROM blocked b WHERE d.id = b.id
@@ -54,9 +55,10 @@ WITH RECURSIVE place AS (
         lease_until = clock_timestamp() + make_interval(secs => $7)
     FROM due WHERE d.id = due.id AND NOT EXISTS (SELECT FROM blocked b WHERE b.id = d.id)
     RETURNING d.id, d.fence, d.round, d.tries, d.endpoint_id, d.merchant_id, d.order_id, d.sequence, d.kind,
-        d.occurred_at, d.body
+        d.occurred_at, d.body, d.grant_id, d.sees_split AS made_for_split
 )
 SELECT t.id AS delivery_id, t.fence, t.round, t.tries, t.order_id, t.sequence, t.kind, t.occurred_at, t.body,
+    t.grant_id, t.made_for_split, t.merchant_id AS whose,
     (SELECT s.kind FROM event_log s WHERE s.order_id = t.order_id AND s.sequence <= t.sequence
      AND s.kind = ANY($8) ORDER BY s.sequence DESC LIMIT 1) AS state_kind,
     CASE WHEN cardinality(e.triggers) > 0 AND t.round = 1 THEN
@@ -94,7 +96,7 @@ async def claim(
             row["tries"],
             Event(
                 row["order_id"],
-                row["merchant_id"],
+                row["whose"],
                 row["sequence"],
                 row["kind"],
                 recorded_at=row["occurred_at"],
@@ -103,6 +105,8 @@ async def claim(
             row["body"],
             row["told"],
             models.endpoint(row),
+            row["grant_id"],
+            row["made_for_split"],
         )
         for row in rows
     ]
@@ -121,12 +125,13 @@ async def write(claimed: Sequence[Claimed]) -> tuple[list[Claimed], list[Result]
 
     A body is stored before it is sent, so that every try of a round carries the same bytes.
     """
+    claimed, results = await _allowed(claimed)
     fresh: dict[tuple[str, bool], list[Claimed]] = defaultdict(list)
     for one in claimed:
         if one.body is None:
             selection = one.endpoint.terms.selection or rules.DEFAULT_SELECTION
-            fresh[selection, one.endpoint.sees_split].append(one)
-    results: list[Result] = []
+            split = one.endpoint.sees_split if one.grant_id is None else bool(one.sees_split)
+            fresh[selection, split].append(one)
     written: list[tuple[Claimed, bytes | None]] = []
     for (selection, sees_split), group in fresh.items():
         shaped = await _shaped(selection, group, sees_split=sees_split)
@@ -138,15 +143,54 @@ async def write(claimed: Sequence[Claimed]) -> tuple[list[Claimed], list[Result]
                 written.append((one, found))
     if written:
         await db.execute(
-            "UPDATE webhook_delivery d SET body = t.body, watched = t.watched"
-            " FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bytea[]) AS t(id, fence, body, watched)"
+            "UPDATE webhook_delivery d SET body = t.body, watched = t.watched, sees_split = t.sees_split"
+            " FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bytea[], $5::bool[])"
+            " AS t(id, fence, body, watched, sees_split)"
             " WHERE d.id = t.id AND d.fence = t.fence AND d.state = 'leased'",
             [one.id for one, _ in written],
             [one.fence for one, _ in written],
             [one.body for one, _ in written],
             [watched for _, watched in written],
+            [one.sees_split for one, _ in written],
         )
     return [one for one in claimed if one.body is not None], results
+
+
+async def _allowed(claimed: Sequence[Claimed]) -> tuple[list[Claimed], list[Result]]:
+    """What may be told now, and the results of what may not: an app's rights are those of this moment.
+
+    A body that was made for who may read the merchant's money is made anew for who may not any more.
+    """
+    grants = {one.grant_id for one in claimed if one.grant_id is not None}
+    if not grants:
+        return list(claimed), []
+    rights = await granted.rights(grants)
+    kept: list[Claimed] = []
+    results: list[Result] = []
+    for one in claimed:
+        if one.grant_id is not None:
+            of = rights[one.grant_id]
+            why = granted.refusal(of, _needed(one.endpoint))
+            if why is not None:
+                results.append(Result(one, Reply(None, why), DeliveryState.SKIPPED))
+                continue
+            assert of is not None
+            split = granted.sees_split(of)
+            if one.sees_split and not split:
+                one.body = None
+            if one.body is None:
+                one.sees_split = split
+        kept.append(one)
+    return kept, results
+
+
+def _needed(endpoint: Endpoint) -> frozenset[str]:
+    """What the payload takes by the contract of now; a selection it no longer has is refused when it is shaped."""
+    try:
+        now = shaper().needed(endpoint.terms.selection or rules.DEFAULT_SELECTION)
+    except SelectionInvalid:
+        return endpoint.scopes
+    return frozenset({"closed"}) if now is None else now
 
 
 async def _shaped(
@@ -177,11 +221,19 @@ def _body(one: Claimed, data: Mapping[str, Any] | SelectionInvalid | None) -> Re
         sequence=event.sequence,
         cursor=shaper().cursor(event.order_id, event.sequence),
         state=one.state,
+        whose=_whose(one),
     )
     if len(body) > rules.PAYLOAD_MAX:
         return Result(one, Reply(None, "too_large"), DeliveryState.DEAD)
     one.body = body.decode()
     return watched
+
+
+def _whose(one: Claimed) -> dict[str, str] | None:
+    if one.grant_id is None:
+        return None
+    merchant_id = ids.encode("mer", one.event.merchant_id)
+    return {"merchantId": merchant_id, "grantId": ids.encode("gnt", one.grant_id)}
 
 
 def message(one: Claimed) -> Message:

@@ -34,6 +34,8 @@ from domain.webhooks.ports import shapers
 from resolvers.context import Context
 from resolvers.orders import Happened, Seen, cursor_of, parts_for, sequence_of
 from resolvers.selection import below
+from schema import scopes
+from schema.scopes import Needed
 from server.graphql.documents import Documents, Operation, Refused
 from server.graphql.executor import DoorExecutor
 from server.graphql.limits import COST_MAX, QUERY_TIMEOUT_S, TOKENS_MAX
@@ -47,11 +49,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A selection that may run: `parts` of the order it needs, `paths` of response names it can produce."""
+    """A selection that may run: `parts` of the order it needs, `paths` of response names it can produce.
+
+    `needed` is what it takes of an app.
+    """
 
     operation: Operation
     parts: frozenset[str]
     paths: frozenset[tuple[str, ...]]
+    needed: Needed
 
 
 class Contract:
@@ -65,6 +71,11 @@ class Contract:
     def check(self, selection: str) -> frozenset[tuple[str, ...]]:
         """See Shaper."""
         return self._made(selection).paths
+
+    def needed(self, selection: str) -> frozenset[str] | None:
+        """See Shaper."""
+        found = self._made(selection).needed
+        return found.scopes if found.closed is None else None
 
     def cursor(self, order_id: UUID, sequence: int) -> str:
         """See Shaper."""
@@ -156,7 +167,8 @@ class Contract:
             paths.add(path)
             if len(paths) > PATHS_MAX:
                 raise SelectionInvalid(reason="It has too many fields.")
-        return Selection(operation, parts, frozenset(paths))
+        needed = scopes.needed(self._schema, operation.node, fragments)
+        return Selection(operation, parts, frozenset(paths), needed)
 
 
 def _reason(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from domain import partners
 from domain.core import db as core
 from domain.core import ids
 from domain.identity import Role
+from server.graphql import shaping
 from tests import make
 from tests.api.desk import Desk, audited, code, member
 
@@ -90,6 +91,7 @@ async def test_a_developer_registers_changes_and_ends_an_app(db: None) -> None:
 
 
 async def test_every_fault_of_a_manifest_is_named(db: None) -> None:
+    shaping.install()
     shop = await make.shop(keys=1)
     desk = await member(shop, Role.DEVELOPER)
     bad = {

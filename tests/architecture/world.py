@@ -312,7 +312,7 @@ async def apps_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str,
     )
     actor, made = Actor("merchant", "acc_matrix"), []
     for _ in range(2):
-        app_id, _ = await partners.register(
+        app_id, _, _ = await webhooks.register_app(
             of.merchant_id, manifest, account_id=owner.account_id, actor=actor
         )
         made.append(app_id)
