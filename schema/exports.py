@@ -8,6 +8,7 @@ import strawberry
 from resolvers import exports as resolve
 from resolvers.exports import Ready
 from resolvers.stepup import FRESH
+from schema.alarms import ExportsStopped
 from schema.approvals import Approval, ApprovalRefused, ApproverTooNew, SamePerson
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
 from schema.page import Connection
@@ -27,7 +28,7 @@ class ReadyExport:
 
 
 ProposeGoodsExportResult = Annotated[
-    Approval | NotFound | InvalidInput | Unavailable,
+    Approval | ExportsStopped | NotFound | InvalidInput | Unavailable,
     strawberry.union(
         "ProposeGoodsExportResult", description="What a colleague has to approve, or why not."
     ),
@@ -37,6 +38,7 @@ ApproveGoodsExportResult = Annotated[
     | SamePerson
     | ApproverTooNew
     | ApprovalRefused
+    | ExportsStopped
     | NotFound
     | InvalidInput
     | Unavailable,
@@ -75,7 +77,7 @@ class ExportMutation:
         idempotent=True,
         step_up=FRESH,
         description="Ask for card keys in the clear; a colleague approves it within 24 hours. "
-        "Problems: NOT_FOUND, INVALID_INPUT.",
+        "Problems: EXPORTS_STOPPED, NOT_FOUND, INVALID_INPUT.",
         args={"input": "Of what, how many, and why."},
     )
     approve_goods_export: ApproveGoodsExportResult = mutation_field(
@@ -84,7 +86,8 @@ class ExportMutation:
         idempotent=True,
         step_up=FRESH,
         description="Approve exactly what a colleague asked for, and get the token to fetch it with. Exported keys are "
-        "off the shelf for ever. Problems: SAME_PERSON, APPROVER_TOO_NEW, APPROVAL_CLOSED, APPROVAL_DIFFERS, "
+        "off the shelf for ever; one line among them is a honey key. "
+        "Problems: EXPORTS_STOPPED, SAME_PERSON, APPROVER_TOO_NEW, APPROVAL_CLOSED, APPROVAL_DIFFERS, "
         "NOT_FOUND.",
         args={"input": "The approval and the hash of what was read."},
     )

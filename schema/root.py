@@ -1,5 +1,6 @@
 """The whole contract: every noun adds its Query, Mutation and Subscription parts here."""
 
+from schema.alarms import AlarmMutation, AlarmQuery
 from schema.app_documents import AppDocumentMutation
 from schema.approvals import ApprovalMutation, ApprovalQuery
 from schema.audit import AuditQuery
@@ -29,6 +30,7 @@ from schema.stock import StockMutation, StockQuery
 from schema.webhooks import WebhookMutation, WebhookQuery
 
 QUERIES: list[type] = [
+    AlarmQuery,
     ApprovalQuery,
     AuditQuery,
     CatalogueQuery,
@@ -50,6 +52,7 @@ QUERIES: list[type] = [
     WebhookQuery,
 ]
 MUTATIONS: list[type] = [
+    AlarmMutation,
     AppDocumentMutation,
     ApprovalMutation,
     CatalogueMutation,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from domain import identity
+from domain.alarms import ExportsStopped
 from domain.core.errors import DomainError, NotFound, Unavailable
 from domain.core.four_eyes import ApprovalClosed
 from domain.core.once import InProgress
@@ -24,6 +25,7 @@ _STATUS: dict[type[DomainError], int] = {
     NotFound: 404,
     InProgress: 409,
     ApprovalClosed: 410,
+    ExportsStopped: 423,
     Unavailable: 503,
 }
 
@@ -32,7 +34,8 @@ async def fetch(request: Request) -> Response:
     """200 with `text/csv`, one key per line; the body is `{"token": …}` of `approveGoodsExport`.
 
     The session comes in the Authorization header only, so no foreign page can send one. 400, 401, 403, 404 (no such
-    token for this person), 409 (being fetched), 410 (fetched before), 503 with `{"code": …}`; nothing is exported then.
+    token for this person), 409 (being fetched), 410 (fetched before), 423 (an alert waits for an
+    owner), 503 with `{"code": …}`; nothing is exported then.
     """
     try:
         session = bearer(request.headers.get("authorization"))

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from domain import alarms
 from domain.core import db, heartbeat, migrate
 from domain.core.errors import DomainError
 from domain.core.settings import settings
@@ -53,10 +54,10 @@ async def metrics(request: Request) -> Response:
         return Response(status_code=404)
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
-            queues = await heartbeat.backlogs()
+            queues, alerts = await heartbeat.backlogs(), await alarms.open_alerts()
     except _ERRORS:
-        queues = []  # the rest is worth having, above all now
-    text = await asyncio.to_thread(telemetry.render, queues)
+        queues, alerts = [], None  # the rest is worth having, above all now
+    text = await asyncio.to_thread(telemetry.render, queues, alerts)
     return Response(text, media_type=_METRICS_TYPE, headers=_NO_STORE)
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from domain.alarms import AlertKind
 from domain.core import trace
 from domain.core.heartbeat import Backlog
 from domain.core.settings import Settings
@@ -35,22 +36,24 @@ def configure(settings: Settings, *, process: str) -> None:
         _export_spans(settings.otel_endpoint, process)
 
 
-def render(queues: Sequence[Backlog] = ()) -> bytes:
-    """The Prometheus text of all processes that share the metrics folder, or of this one, and of the queues."""
+def render(queues: Sequence[Backlog] = (), alerts: Mapping[str, int] | None = None) -> bytes:
+    """The Prometheus text of all processes that share the metrics folder, or of this one, of the queues and of open
+    security alerts."""
     own = REGISTRY
     if os.environ.get(_FOLDER):
         own = CollectorRegistry()
         MultiProcessCollector(own)  # type: ignore[no-untyped-call]
     shared = CollectorRegistry()
-    shared.register(_Queues(queues))
+    shared.register(_Known(queues, alerts))
     return generate_latest(own) + generate_latest(shared)
 
 
-class _Queues(Collector):
+class _Known(Collector):
     """What the database knows; the same whichever process is asked."""
 
-    def __init__(self, queues: Sequence[Backlog]) -> None:
+    def __init__(self, queues: Sequence[Backlog], alerts: Mapping[str, int] | None) -> None:
         self._queues = queues
+        self._alerts = alerts
 
     def collect(self) -> Iterator[Metric]:
         due = GaugeMetricFamily("kami_promises_due", "Promises due now.", labels=["queue"])
@@ -62,7 +65,12 @@ class _Queues(Collector):
             due.add_metric([one.queue], one.due)
             oldest.add_metric([one.queue], one.oldest_s)
             dead.add_metric([one.queue], one.dead)
-        yield from (due, oldest, dead)
+        rung = GaugeMetricFamily(
+            "kami_security_alerts", "Security alerts nobody has acknowledged.", labels=["kind"]
+        )
+        for kind in AlertKind if self._alerts is not None else ():
+            rung.add_metric([kind], (self._alerts or {}).get(kind, 0))
+        yield from (due, oldest, dead, rung)
 
 
 def serve_metrics(host: str, port: int) -> None:

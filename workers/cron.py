@@ -17,6 +17,7 @@ from functools import partial
 import structlog
 
 from domain import (
+    alarms,
     catalogue,
     checkout,
     fx,
@@ -74,6 +75,11 @@ async def _sweep_promises() -> None:
         await bell.ring(bell.PROMISES)
 
 
+async def _watch_reveals() -> None:
+    while await alarms.watch_reveals() >= alarms.REVEALS_MAX:
+        pass
+
+
 async def _make_partitions() -> None:
     for table in PARTITIONED:
         await db.execute("SELECT ensure_partitions($1, current_date, $2)", table, MONTHS_AHEAD)
@@ -101,6 +107,9 @@ EVERY: list[Every] = [
     Every("fx.expire", HOUR_S, fx.expire_due),
     Every("approvals.expire", MINUTE_S, four_eyes.expire),
     Every("payouts.methods", MINUTE_S, payouts.settle_methods),
+    Every("alarms.reveals", 5, _watch_reveals, timeout_s=SWEEP_S),
+    Every("alarms.honey", MINUTE_S, catalogue.ring_for_used_honey),
+    Every("alarms.prune", HOUR_S, alarms.prune),
     Every("mails.sweep", MINUTE_S, notifications.sweep),
     Every("mails.prune", HOUR_S, notifications.prune),
     Every("webhooks.sweep", MINUTE_S, webhooks.sweep),

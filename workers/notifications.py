@@ -32,6 +32,11 @@ async def tell_approval(what: str, approval_id: UUID) -> None:
     await notifications.tell_approval(what, approval_id)
 
 
+async def tell_alarm(alert_id: UUID) -> None:
+    """Owe the owners their mails about a security alert."""
+    await notifications.tell_alarm(alert_id)
+
+
 _APPROVALS = {
     f"approval.{what}": partial(tell_approval, what)
     for what in ("asked", "approved", "due", "ended")
@@ -41,6 +46,7 @@ _APPROVALS = {
 def load() -> None:
     """Register the loops and tasks of the general queue."""
     tasks.update(_APPROVALS)
+    tasks["alarm.raised"] = tell_alarm
     loops["general"] += [
         Loop("mails.collect", collect, every_s=EVERY_S),
         Loop("mails.send", send, every_s=EVERY_S),

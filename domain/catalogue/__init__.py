@@ -16,6 +16,8 @@ from domain.catalogue.exporting import (
 )
 from domain.catalogue.goods import Reveal, goods, reseal, reveal
 from domain.catalogue.holds import extend, fold, release, sweep
+from domain.catalogue.honey import plant as plant_honey
+from domain.catalogue.honey import ring_for_used as ring_for_used_honey
 from domain.catalogue.imports import (
     ImportRefused,
     LineProblem,
@@ -137,6 +139,7 @@ from domain.catalogue.terms import (
     text_faults,
     title_faults,
 )
+from domain.catalogue.tracing import Origin, Trace, trace
 from domain.catalogue.uploads import SIZE_MAX as UPLOAD_MAX
 from domain.catalogue.uploads import Upload, UploadRefused, prune
 from domain.catalogue.uploads import content as upload_content
@@ -177,6 +180,7 @@ __all__ = [
     "ManagedProduct",
     "ManagedVariant",
     "NewPrice",
+    "Origin",
     "OutOfStock",
     "PriceChanged",
     "PriceList",
@@ -200,6 +204,7 @@ __all__ = [
     "Taken",
     "Text",
     "Tier",
+    "Trace",
     "Upload",
     "UploadRefused",
     "VariantChange",
@@ -249,6 +254,7 @@ __all__ = [
     "origin_of",
     "owe_supply",
     "owner_of",
+    "plant_honey",
     "price",
     "products",
     "products_by_id",
@@ -268,6 +274,7 @@ __all__ = [
     "restore",
     "reveal",
     "revoke",
+    "ring_for_used_honey",
     "sell",
     "set_prices",
     "set_reusable",
@@ -277,6 +284,7 @@ __all__ = [
     "take_supply",
     "text_faults",
     "title_faults",
+    "trace",
     "unlock_keys",
     "upload_content",
     "variants_by_id",

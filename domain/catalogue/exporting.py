@@ -6,11 +6,13 @@ shelf. Source: CASES H28, H29.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.catalogue import keys
+from domain import alarms
+from domain.catalogue import honey, keys
 from domain.core import clock, db, four_eyes, ids
 from domain.core.audit import Actor
 from domain.core.errors import FieldInvalid, InputInvalid, NotFound
@@ -20,6 +22,7 @@ from domain.core.once import Once, request_hash
 KIND = "goods.export"
 REASON_MAX = 200
 FETCH_WITHIN = timedelta(minutes=10)
+_draw = random.SystemRandom()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ async def propose_export(
 ) -> Approval:
     """Ask a colleague to approve that up to `count` available keys of a variant are exported. Nothing moves yet.
 
-    The caller has checked the right. Idempotent by `once`. Errors: InputInvalid.
+    The caller has checked the right. Idempotent by `once`. Errors: InputInvalid, alarms.ExportsStopped.
     """
     problems = []
     if not 1 <= count <= keys.EXPORT_MAX:
@@ -51,6 +54,7 @@ async def propose_export(
             found = await four_eyes.find(UUID(earlier["approval_id"]))
             assert found is not None, earlier
             return found
+        await alarms.refuse_exports(merchant_id)
         asked = {"variantId": ids.encode("var", variant_id), "count": count, "reason": reason}
         return await four_eyes.propose(
             approval_id, KIND, variant_id, asked, asked_by=asked_by, merchant_id=merchant_id
@@ -68,7 +72,8 @@ async def approve_export(
 ) -> Export:
     """Approve exactly what a colleague asked for. Idempotent by `once`.
 
-    Errors: NotFound, four_eyes.SamePerson, ApproverTooNew, ApprovalDiffers, ApprovalClosed.
+    Errors: NotFound, four_eyes.SamePerson, ApproverTooNew, ApprovalDiffers, ApprovalClosed; alarms.ExportsStopped,
+    which leaves the request open.
     """
     until = clock.now() + FETCH_WITHIN
     async with db.transaction():
@@ -79,18 +84,33 @@ async def approve_export(
             assert found is not None, earlier
             return Export(found, datetime.fromisoformat(earlier["until"]))
         approved = await four_eyes.approve(approval_id, KIND, digest, approved_by=approved_by)
+        assert approved.merchant_id is not None, "an export is a merchant's"
+        await alarms.refuse_exports(approved.merchant_id)
         return Export(approved, until)
 
 
 async def fetch_export(approval_id: UUID, fetched_by: UUID, actor: Actor) -> str:
-    """The keys of an approved export as CSV, once, for the person who approved it.
+    """The keys of an approved export as CSV, once, for the person who approved it; one line more is a honey key of
+    their shape, somewhere among them.
 
-    Errors: NotFound (none, not approved, by somebody else), ApprovalClosed (fetched before).
+    Errors: NotFound (none, not approved, by somebody else), ApprovalClosed (fetched before), alarms.ExportsStopped.
     """
     found = await find_export(approval_id)
     if found is None or found.approved_by != fetched_by or found.merchant_id is None:
         raise NotFound()
     once = Once(f"{KIND}:{found.merchant_id}", str(found.id), request_hash(found.request))
-    return await keys.export_keys(
-        found.merchant_id, found.subject_id, found.request["count"], actor, once=once
+    taken = await keys.export_keys(
+        found.merchant_id,
+        found.subject_id,
+        found.request["count"],
+        actor,
+        once=once,
+        export_id=found.id,
     )
+    contents = [one.content for one in taken]
+    if taken:
+        async with db.transaction():
+            maker = honey.Maker(fetched_by, found.id)
+            extra = await honey.add(found.merchant_id, taken[0].lot_no, contents, maker)
+        contents.insert(_draw.randint(0, len(contents)), extra)
+    return keys.as_csv(contents)

@@ -253,7 +253,8 @@ WITH ranked AS (
     LEFT JOIN card_key c ON c.merchant_id = $1 AND c.hash = r.hash
     WHERE r.line > r.first_line OR c.id IS NOT NULL
 ), judged AS (
-    SELECT line, CASE WHEN state IN ('available', 'reserved', 'locked') THEN 'duplicate_in_stock'
+    SELECT line, CASE WHEN state IN ('available', 'reserved', 'locked', 'honey')
+            THEN 'duplicate_in_stock'
         WHEN state IS NOT NULL THEN 'duplicate_sold' ELSE 'duplicate_in_file' END AS fault,
         CASE WHEN line > first_line THEN first_line END AS first_line
     FROM bad)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from domain import alarms
 from domain.catalogue import stock
 from domain.catalogue.lines import csv_cell
 from domain.catalogue.rules import Delivery, OutOfStock
@@ -71,14 +72,28 @@ async def _move(
     return len(rows)
 
 
-async def export_keys(
-    merchant_id: UUID, variant_id: UUID, count: int, actor: Actor, *, once: Once | None = None
-) -> str:
-    """The plaintext of up to `count` available keys as CSV; they are locked, for they have left
-    the house. Errors: ApprovalClosed when it was done before under `once`.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A key that has left the house."""
 
-    The audit row is committed before anything is decrypted. Cells that a spreadsheet would run
-    are quoted.
+    lot_no: int
+    content: str
+
+
+async def export_keys(
+    merchant_id: UUID,
+    variant_id: UUID,
+    count: int,
+    actor: Actor,
+    *,
+    once: Once | None = None,
+    export_id: UUID | None = None,
+) -> list[Exported]:
+    """The plaintext of up to `count` available keys; they are locked, for they have left the house
+    under the approval `export_id`.
+
+    The audit row is committed before anything is decrypted. Errors: ApprovalClosed when it was done
+    before under `once`, alarms.ExportsStopped.
     """
     assert not db.in_transaction(), "the audit row commits before the plaintext leaves"
     async with db.transaction():
@@ -87,21 +102,31 @@ async def export_keys(
         rows: list[Any] = await db.fetch(
             "WITH picked AS MATERIALIZED (SELECT id FROM card_key WHERE merchant_id = $1"
             " AND variant_id = $2 AND open LIMIT $3 FOR UPDATE SKIP LOCKED)"
-            " UPDATE card_key c SET state = 'locked', exported_at = $4 FROM picked"
+            " UPDATE card_key c SET state = 'locked', exported_at = $4, export_id = $5 FROM picked"
             " WHERE c.merchant_id = $1 AND c.id = picked.id"
-            " RETURNING c.id, c.key_version, c.ciphertext",
+            " RETURNING c.id, c.lot_no, c.key_version, c.ciphertext",
             merchant_id,
             variant_id,
             min(count, EXPORT_MAX),
             clock.now(),
+            export_id,
         )
         await audit.record(merchant_id, actor, "stock.export", variant_id, keys=len(rows))
-    keys = await vault.of_merchant(merchant_id, version=max((row[1] for row in rows), default=0))
-    cells = (
-        csv_cell(keys.unseal("card_key", row["id"], row["key_version"], row["ciphertext"]).decode())
+        await alarms.count_export(merchant_id, actor, len(rows))
+    newest = max((row["key_version"] for row in rows), default=0)
+    keys = await vault.of_merchant(merchant_id, version=newest)
+    return [
+        Exported(
+            row["lot_no"],
+            keys.unseal("card_key", row["id"], row["key_version"], row["ciphertext"]).decode(),
+        )
         for row in rows
-    )
-    return "".join(f"{cell}\r\n" for cell in cells)
+    ]
+
+
+def as_csv(contents: Sequence[str]) -> str:
+    """One line per key; cells that a spreadsheet would run are quoted."""
+    return "".join(f"{csv_cell(content)}\r\n" for content in contents)
 
 
 _REVOKE = """

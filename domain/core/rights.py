@@ -155,6 +155,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
         "state", "approved_by", "approved_at", "usable_at", "ended_by", "ended_at", "note"
     ),
     "payout_method": _only("state", "version", "approved_by", "usable_at", "removed_at"),
+    "security_alert": _only("acknowledged_at", "acknowledged_by", "note"),
+    "read_count": _ALL,
+    "honey_key": _ADD,
     "good_report": _only("state", "note", "decided_by", "decided_at"),
     # Risk.
     "risk_rule": _MOVE,  # its trigger fixes the terms; LOCK TABLE wants the whole right

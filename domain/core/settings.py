@@ -122,6 +122,11 @@ class Settings(BaseSettings):
     four_eyes_settle_hours: int | None = Field(default=None, ge=0, le=720)
     # How long a new or another payout destination can still be stopped after it was approved.
     payout_cool_down_hours: int = Field(default=72, ge=0, le=720)
+    # More than so many orders opened, or keys exported, within an hour raise an alarm; 0 never does.
+    alarm_reveals_per_account: int = Field(default=200, ge=0)
+    alarm_reveals_per_merchant: int = Field(default=50_000, ge=0)
+    alarm_exported_per_account: int = Field(default=10_000, ge=0)
+    alarm_exported_per_merchant: int = Field(default=20_000, ge=0)
     # A refund worth more than this takes a second factor; US cents.
     refund_step_up_minor: int = Field(default=50_000, ge=0)
     # docs/guides/supplier.md

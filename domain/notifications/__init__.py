@@ -13,7 +13,7 @@ from domain.notifications.actions import (
     sweep,
     tell_webhook_disabled,
 )
-from domain.notifications.approvals import tell_approval
+from domain.notifications.owners import tell_alarm, tell_approval
 from domain.notifications.queries import waiting
 from domain.notifications.rules import MAILS, PAGES, Audience, Letter, Template
 
@@ -30,6 +30,7 @@ __all__ = [
     "resend",
     "send_due",
     "sweep",
+    "tell_alarm",
     "tell_approval",
     "tell_webhook_disabled",
     "waiting",

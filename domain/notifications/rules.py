@@ -30,7 +30,8 @@ class Audience(StrEnum):
 class Letter(StrEnum):
     """What a mail to the holder of an address says, owed by `core.letters`; texts are named like a template's.
 
-    PASSWORD_CHANGED, FACTORS_CHANGED, NO_ACCOUNT, EMAIL_TAKEN and APPROVAL carry no link.
+    PASSWORD_CHANGED, FACTORS_CHANGED, NO_ACCOUNT, EMAIL_TAKEN, APPROVAL and ALARM carry no
+    link.
     """
 
     VERIFY = "verify"
@@ -44,6 +45,7 @@ class Letter(StrEnum):
     EMAIL_TAKEN = "email_taken"
     EMAIL_UNDO = "email_undo"
     APPROVAL = "approval"
+    ALARM = "alarm"
 
 
 # The page behind the link of a letter.

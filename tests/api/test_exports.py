@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -107,9 +108,9 @@ async def test_h28_h29_two_people_one_download(db: None) -> None:
     assert headers["content-type"] == "text/csv; charset=utf-8"
     assert headers["cache-control"] == "no-store"
     lines = text.split("\r\n")
-    assert len(set(lines)) == 3 and lines[-1] == ""
-    assert all(line.startswith("KEY-") for line in lines[:-1])
-    assert await states() == {"available": 3, "locked": 2}
+    assert len(set(lines)) == 4 and lines[-1] == ""  # two keys and a honey key among them
+    assert all(re.fullmatch("KEY-[0-9]{10}", line) for line in lines[:-1])
+    assert await states() == {"available": 3, "locked": 2, "honey": 1}
     assert await actions() == ["goods.export.asked", "goods.export.approved", "stock.export"]
     last = await core.row("SELECT * FROM audit_log ORDER BY no DESC LIMIT 1")
     assert last is not None
@@ -132,7 +133,7 @@ async def test_h28_it_is_fetched_once_by_whoever_comes_together(db: None) -> Non
     assert not any("KEY-" in text for status, _, text in done if status != 200)
     again = await fetch(ben, body_of(ready["token"]))
     assert again[::2] == (410, '{"code":"APPROVAL_CLOSED"}')
-    assert await states() == {"available": 3, "locked": 2}
+    assert await states() == {"available": 3, "locked": 2, "honey": 1}
     assert (await actions()).count("stock.export") == 1
 
 

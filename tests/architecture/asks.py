@@ -18,6 +18,8 @@ RENAMED = {"names": [{"language": "en", "text": "Another"}]}
 QUERIES: Mapping[str, Arguments] = {
     "Query.approvals": lambda w, c: {"first": 5},
     "Query.approvals merchant": lambda w, c: {"merchantId": w.merchant, "first": 5},
+    "Query.securityAlerts": lambda w, c: {"first": 5},
+    "Query.securityAlerts merchant": lambda w, c: {"merchantId": w.merchant, "first": 5},
     "Query.payoutMethods": lambda w, c: {"merchantId": w.merchant},
     "Query.goodReports": lambda w, c: {"first": 5},
     "Query.merchantCoupons": lambda w, c: {"merchantId": w.merchant, "first": 5},
@@ -68,6 +70,9 @@ QUERIES: Mapping[str, Arguments] = {
 # Each is asked for something that its own rules refuse after the right was looked at, so that nothing changes.
 MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.approveManualPayment": lambda w, c: {"approvalId": w.approval, "requestHash": "00"},
+    "Mutation.acknowledgeAlert": lambda w, c: {"alertId": w.alert, "note": ""},
+    "Mutation.plantHoneyKeys": lambda w, c: {"lotId": w.lot, "count": 0},
+    "Mutation.traceKey": lambda w, c: {"merchantId": w.merchant, "content": ""},
     "Mutation.approveChange": lambda w, c: {"approvalId": w.change, "requestHash": "00"},
     "Mutation.declineApproval": lambda w, c: {"approvalId": w.change, "note": "x" * 201},
     "Mutation.proposePayoutMethod": lambda w, c: {

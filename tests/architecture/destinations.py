@@ -1,11 +1,13 @@
-"""Payout destinations of the shop where a lot has happened, in every state."""
+"""Payout destinations in every state, and security alerts, of the shop where a lot has happened."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from domain import identity, payouts
+from domain import alarms, identity, payouts
+from domain.alarms import AlertKind
 from domain.core import clock, ids
+from domain.core.audit import Actor
 from domain.core.four_eyes import Approval
 from domain.core.once import Once
 from domain.identity import Viewer
@@ -43,3 +45,19 @@ async def destinations_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> d
         "change": ids.encode("apr", waits.id),
         "payout_method": ids.encode("pom", waits.subject_id),
     }
+
+
+async def alerts_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str, str]:
+    """An alert about a buyer that was acknowledged, one about a colleague that waits; the id of that."""
+    owner = viewers["owner"]
+    assert owner is not None
+    account = ids.encode("acc", owner.account_id)
+    by = Actor("merchant", account)
+    first = await alarms.ring(
+        of.merchant_id, AlertKind.REVEAL_RATE, "a", {"count": 201}, by=Actor("account", account)
+    )
+    assert first is not None
+    await alarms.acknowledge(first, by=owner.account_id, note="wholesale", actor=by)
+    second = await alarms.ring(of.merchant_id, AlertKind.EXPORT_RATE, "b", {"count": 9}, by=by)
+    assert second is not None
+    return {"alert": ids.encode("alr", second)}

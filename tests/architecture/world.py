@@ -42,7 +42,7 @@ from domain.webhooks.ports import Reply, carriers
 from server.graphql import shaping, trusted
 from server.graphql.limits import GENEROUS, LocalBuckets
 from tests import horizon, make
-from tests.architecture.destinations import destinations_of
+from tests.architecture.destinations import alerts_of, destinations_of
 from tests.platform import Platform, running, uuid_of
 
 ADDRESS = "203.0.113.9"
@@ -110,6 +110,7 @@ class World:
     line: str
     card_import: str
     approval: str
+    alert: str
     change: str
     payout_method: str
     coupon: str
@@ -240,6 +241,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             **await catalogue_of(platform, mine, viewers),
             **await trouble_of(platform, mine, order, key, viewers),
             **await destinations_of(mine, viewers),
+            **await alerts_of(mine, viewers),
             **await webhooks_of(mine, monkeypatch),
             **await apps_of(mine, viewers),
         )

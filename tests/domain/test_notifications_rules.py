@@ -137,6 +137,7 @@ def test_every_letter_is_complete_in_every_language(letter: Letter, language: st
     facts["email"] = "new@shop.test"
     facts |= {"what": "asked", "kind": "payout_method", "action": "add", "by": "owner@shop.test"}
     facts |= {"detail": "DE ····3000 EUR", "id": "apr_x", "until": "2026-11-30 04:00 UTC"}
+    facts |= {"count": "201", "limit": "200"}
 
     written = words(letter, "account", language, facts, link)
 

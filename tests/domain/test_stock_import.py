@@ -64,8 +64,8 @@ async def stored() -> int:
 
 
 async def contents(shop: make.Shop) -> set[str]:
-    text = await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10_000, WHO)
-    return set(text.split())
+    exported = await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10_000, WHO)
+    return {one.content for one in exported}
 
 
 async def test_d07_a_clean_list_comes_in_as_one_lot_sealed(db: None) -> None:
@@ -211,7 +211,8 @@ async def test_d07_formats(db: None) -> None:
     )
 
     assert report.added == 2
-    assert await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10, WHO) in (
+    exported = await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10, WHO)
+    assert shelf_keys.as_csv([one.content for one in exported]) in (
         '"A,1"\r\nB-2\r\n',
         'B-2\r\n"A,1"\r\n',
     )

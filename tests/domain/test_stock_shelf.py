@@ -226,7 +226,7 @@ async def test_d02_a_reserved_key_cannot_be_locked_or_exported(db: None) -> None
     )
     exported = await shelf_keys.export_keys(shop.merchant_id, shop.variant_id, 10, WHO)
 
-    assert (locked, exported) == (1, "")
+    assert (locked, exported) == (1, [])
     assert await states(shop) == {"locked": 1, "reserved": 1}
     async with core.transaction():
         assert await catalogue.allocate([order]) == {order: 1}

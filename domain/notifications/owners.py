@@ -1,4 +1,4 @@
-"""Mails about what takes two people: asked, approved, about to hold, ended."""
+"""Mails to owners: what takes two people (asked, approved, about to hold, ended), and security alerts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import i18n
+from domain import alarms
 from domain.core import clock, db, four_eyes, ids, letters
 from domain.core.four_eyes import Approval
 from domain.notifications.rules import Letter
@@ -42,7 +43,7 @@ async def tell_approval(what: str, approval_id: UUID) -> int:
             people = await db.fetch(_OPERATORS, _TOLD_MAX)
         else:
             people = await db.fetch(_OWNERS, _TOLD_MAX, about.merchant_id, actor)
-        facts = {**await _names(about, actor), "what": said, **_facts(about)}
+        facts = {**await _names(about.merchant_id, actor), "what": said, **_facts(about)}
         for person in people:
             await letters.owe(
                 Letter.APPROVAL,
@@ -50,6 +51,32 @@ async def tell_approval(what: str, approval_id: UUID) -> int:
                 i18n.nearest(person["locale"] or i18n.DEFAULT),
                 facts,
                 letter_id=uuid5(about.id, f"{what}:{person['email']}"),
+            )
+    return len(people)
+
+
+async def tell_alarm(alert_id: UUID) -> int:
+    """Owe the owners of a merchant one mail each about a security alert, however often called; how many people."""
+    async with db.transaction():
+        found = await alarms.find_alert(alert_id)
+        if found is None:
+            return 0
+        people = await db.fetch(_OWNERS, _TOLD_MAX, found.merchant_id, None)
+        names = await _names(found.merchant_id, None)
+        facts = {
+            "merchant": names["merchant"],
+            "kind": str(found.kind),
+            "count": str(found.facts.get("count", 0)),
+            "limit": str(found.facts.get("limit", 0)),
+            "id": ids.encode("alr", found.id),
+        }
+        for person in people:
+            await letters.owe(
+                Letter.ALARM,
+                person["email"],
+                i18n.nearest(person["locale"] or i18n.DEFAULT),
+                facts,
+                letter_id=uuid5(found.id, person["email"]),
             )
     return len(people)
 
@@ -66,11 +93,11 @@ def _said(what: str, about: Approval) -> str | None:
     return "cooling" if about.cool_down_s else "approved"
 
 
-async def _names(about: Approval, actor: UUID | None) -> dict[str, Any]:
+async def _names(merchant_id: UUID | None, actor: UUID | None) -> dict[str, Any]:
     row = await db.row(
         "SELECT (SELECT name FROM merchant WHERE id = $1) AS merchant,"
         " (SELECT email FROM account WHERE id = $2) AS by",
-        about.merchant_id,
+        merchant_id,
         actor,
     )
     assert row is not None
