@@ -1,7 +1,6 @@
 """Dead goods in the contract: the buyer's report, the merchant's decision."""
 
 from datetime import datetime
-from enum import Enum
 from typing import Annotated
 
 import strawberry
@@ -11,19 +10,9 @@ from domain.core import ids
 from resolvers import claims as resolve
 from schema.checkout import OutOfStock
 from schema.field import Who, derived, field, mutation_field, object_type, query_field
-from schema.orders import OrderStateConflict
+from schema.orders import GoodReportState, OrderStateConflict
 from schema.page import Connection
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
-
-
-@strawberry.enum(description="What became of a report about a good.")
-class GoodReportState(Enum):
-    """E17."""
-
-    OPEN = "open"
-    CONFIRMED = "confirmed"
-    REPLACED = "replaced"
-    REFUSED = "refused"
 
 
 @object_type(

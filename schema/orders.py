@@ -100,6 +100,16 @@ class FundsFlowLeg:
     returned: Money = field(description="How much of it went back to the buyer.")
 
 
+@strawberry.enum(description="What became of a report about a good.")
+class GoodReportState(Enum):
+    """E17."""
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    REPLACED = "replaced"
+    REFUSED = "refused"
+
+
 @object_type(description="Goods handed over, revealed under audit.", rows=(Good,))
 class DeliveredGood:
     """Shown to the buyer alone."""
@@ -115,6 +125,10 @@ class DeliveredGood:
     revealed_at: datetime = field(description="When it was first shown.")
     revoked: bool = field(
         description="Whether a refund or dispute has ended the right to it, or another good has replaced it."
+    )
+    report: GoodReportState | None = derived(
+        lambda good: good.report and GoodReportState(good.report),
+        description="What became of `reportGood` about it; null when nobody has reported it.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What somebody has bought and saved, and for who sells: an order to look at. `/account`, `methods`, `orders/{id}`."""
+"""What somebody has bought and saved: `/account`, `/account/methods`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server import account_html as html
-from server.account_asking import HOME, Lost, Refusal, Visit, lead
+from server.account_asking import HOME, Refusal, Visit, lead
 from server.account_endpoint import page
 from server.account_sign_in import FORGOT
 from server.pages import site
@@ -21,7 +21,7 @@ _TONES = {"DELIVERED": "good", "PAID": "wait", "DELIVERING": "wait", "AWAITING_P
 _ODD = ("HELD", "SHORT", "DISPUTED")
 
 
-def _status(visit: Visit, status: str) -> str:
+def status_of(visit: Visit, status: str) -> str:
     tone = _TONES.get(status, "warn" if status in _ODD else "")
     text = site().words[visit.language][f"status.{status}"]
     return f'<span class="chip {tone}">{escape(text)}</span>'
@@ -70,7 +70,7 @@ def _row(visit: Visit, order: dict[str, Any]) -> str:
         f'<small class="soft">{html.plain(order["shop"]["name"])} · {escape(order["number"])} · '
         f"{html.moment(visit, order['createdAt'])}</small></span>"
         f'<span class="row-how"><b class="amount">{html.money(visit, order["total"])}</b>'
-        f"{_status(visit, order['status'])}</span></a>"
+        f"{status_of(visit, order['status'])}</span></a>"
     )
 
 
@@ -126,61 +126,9 @@ async def _forget(visit: Visit) -> Response:
     return lead(f"{html.METHODS}?said=forgotten")
 
 
-async def _order(visit: Visit) -> Response:
-    """An order as its merchant's people see it: what mails to merchants lead to. Nothing can be changed here."""
-    found = await visit.ask("order", id=visit.request.path_params["order"])
-    if found["viewer"] is None:
-        raise Refusal("UNAUTHENTICATED", "")
-    order = found["order"]
-    if order is None:
-        raise Lost
-    title = visit.word("people.order.title", number=order["number"])
-    words = site().words[visit.language]
-    lines = html.items(
-        f'<span dir="auto">{html.plain(line["title"])}</span>'
-        f'<span class="times">{line["delivered"]} / {line["quantity"]}</span>'
-        for line in order["lines"]
-    )
-    payments = html.items(
-        f"<span>{html.plain(one['method']['name'])}</span>"
-        f"<span>{html.money(visit, one['amount'])} · {escape(words['payment.' + one['status']])}</span>"
-        for one in order["payments"]
-    )
-    legs = html.items(
-        f"<span>{escape(words.get('leg.' + one['leg'], one['leg']))}</span>"
-        f'<b class="amount">{html.money(visit, one["amount"])}</b>'
-        for one in order["fundsFlow"]
-    )
-    events = html.items(
-        f"<span>{escape(words.get('event.' + one['kind'], one['kind']))}</span>"
-        f"{html.moment(visit, one['occurredAt'])}"
-        for one in reversed(order["timeline"])
-    )
-    parts = (
-        ("people.order.lines", lines),
-        ("people.order.payments", payments),
-        ("people.order.funds", legs),
-        ("people.order.events", events),
-    )
-    head = (
-        f'<p class="card rows-head">{_status(visit, order["status"])}'
-        f'<b class="total">{html.money(visit, order["total"])}</b>'
-        f'<span class="soft">{html.plain(order["shop"]["name"])} · '
-        f"{html.moment(visit, order['createdAt'])}</span></p>"
-    )
-    body = head + "".join(
-        f'<section class="card"><h2>{html.plain(visit.word(key))}</h2>{rows}</section>'
-        for key, rows in parts
-        if rows
-    )
-    body += f'<p class="soft small">{html.plain(visit.word("people.order.api"))}</p>'
-    return html.page(visit, title, body, is_wide=True)
-
-
 def routes() -> list[Route]:
-    """The account's home, what is saved, and an order for who sells."""
+    """The account's home, and what is saved."""
     return [
         Route(HOME, page(_orders), methods=["GET"]),
         Route(html.METHODS, page(_methods, _forget), methods=["GET", "POST"]),
-        Route("/account/orders/{order}", page(_order), methods=["GET"]),
     ]

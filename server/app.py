@@ -25,6 +25,7 @@ from plugins import installed
 from server import (
     account,
     account_home,
+    account_order,
     account_security,
     account_sign_in,
     callbacks,
@@ -128,6 +129,7 @@ def _routes(found: Settings) -> Sequence[BaseRoute]:
         *account.routes(),
         *account_sign_in.routes(),
         *account_home.routes(),
+        *account_order.routes(),
         *account_security.routes(),
     ]
     if found.in_development:

@@ -150,7 +150,8 @@ def _of_order(request: Request, name: str) -> Response:
         ids.decode(request.path_params["order"], "ord")
     except ids.IdInvalid:
         return _missing(language, "order")
-    return _page(name, language, site().words[language][f"{name}.title"])
+    title = site().words[language][f"{name}.title"]
+    return _page(name, language, title, plain=f"/account/orders/{request.path_params['order']}")
 
 
 def _missing(language: str, what: str) -> Response:
@@ -164,9 +165,18 @@ def language_of(request: Request) -> str:
 
 
 def _page(
-    name: str, language: str, title: str, *, status: int = 200, robots: str = "noindex, nofollow"
+    name: str,
+    language: str,
+    title: str,
+    *,
+    status: int = 200,
+    robots: str = "noindex, nofollow",
+    plain: str = "",
 ) -> Response:
-    """The shell with a fresh nonce. Nothing but our own files runs, and no other site may frame it."""
+    """The shell with a fresh nonce. Nothing but our own files runs, and no other site may frame it.
+
+    `plain` is where somebody without scripts sees the same.
+    """
     found, nonce = site(), secrets.token_urlsafe(16)
     words = found.words[language]
     facts = {
@@ -183,6 +193,7 @@ def _page(
         "nonce": nonce,
         "page": name,
         "noscript": escape(words["noscript"]),
+        "elsewhere": plain and f' <a href="{escape(plain)}">{escape(words["noscript.order"])}</a>',
         "missing": escape(words["missing.hint"]) if name == "missing" else "",
         # `<` could end the script element; JSON may write it as an escape.
         "facts": json.dumps(facts, separators=(",", ":")).replace("<", "\\u003c"),

@@ -70,7 +70,8 @@ WITH asked AS MATERIALIZED (
     LEFT JOIN (SELECT order_id, count(*) AS goods FROM first GROUP BY 1) f USING (order_id)
     WHERE f.goods > 0 OR order_id IN (SELECT order_id FROM seen) ORDER BY order_id)
 SELECT t.order_id, t.order_line_id, t.id, t.place, t.row_id, t.key_version, t.ciphertext, t.revoked,
-    coalesce(t.revealed_at, $7) AS revealed_at, t.revealed_at IS NULL AND f.id IS NULL AS is_lost
+    coalesce(t.revealed_at, $7) AS revealed_at, t.revealed_at IS NULL AND f.id IS NULL AS is_lost,
+    (SELECT r.state FROM good_report r WHERE r.good_id = t.id) AS report
 FROM theirs t LEFT JOIN first f USING (order_id, id) ORDER BY t.order_id, t.order_line_id, t.id
 """
 
@@ -161,6 +162,7 @@ async def _open(one: Reveal, rows: list[Any]) -> list[Good] | Exception:
                 row["revealed_at"],
                 row["revoked"],
                 row["id"],
+                row["report"],
             )
             for row in rows
         ]

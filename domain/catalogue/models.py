@@ -107,10 +107,14 @@ class ShopProduct:
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """One revealed thing of an order line; `id` is its card key's, or its line's for reusable content."""
+    """One revealed thing of an order line; `id` is its card key's, or its line's for reusable content.
+
+    `report` is where its buyer's report that it does not work stands, None when there is none.
+    """
 
     line_id: UUID
     content: str
     revealed_at: datetime
     revoked: bool
     id: UUID
+    report: str | None = None

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from schema.root import schema
-from server import account, account_home, account_security, account_sign_in, pages
+from server import account, account_home, account_order, account_security, account_sign_in, pages
 from server.graphql.door import Door
 from server.graphql.trusted import Trusted, documents_only
 
@@ -21,6 +21,7 @@ ROUTES = (
     *account.routes(),
     *account_sign_in.routes(),
     *account_home.routes(),
+    *account_order.routes(),
     *account_security.routes(),
 )
 ADDRESS = "203.0.113.9"

@@ -120,7 +120,7 @@ async def test_h06_no_other_site_acts_with_a_visitors_cookie(
     before = await rows.everything()
     paths = [one.path for one in ROUTES if "POST" in (one.methods or ()) and one.path not in LINKS]
 
-    assert len(paths) == 8
+    assert len(paths) == 9
     for path in paths:
         page = await by.post(
             path, {"do": "others", "email": "evil@shop.test", "password": PASSWORD}, **headers

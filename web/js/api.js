@@ -9,9 +9,9 @@ let aheadMs = 0;
 
 /** Why something was refused: `message` is for people, `code` for the program. */
 export class Refusal extends Error {
-  constructor({ code, message, path = [], retryable = false, problems = [], retryAfter = null, available = null }) {
+  constructor({ code, message, path = [], retryable = false, problems = [], retryAfter = null, available = null, total = null }) {
     super(message);
-    Object.assign(this, { code, path, retryable, problems, retryAfter, available });
+    Object.assign(this, { code, path, retryable, problems, retryAfter, available, total });
   }
 }
 

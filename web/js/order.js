@@ -1,5 +1,6 @@
 // The order's page: where it stands, live; the goods once they are there; where the money went.
 
+import { again } from "./again.js";
 import { ask } from "./api.js";
 import { copyButton, h, icon, plain, section } from "./dom.js";
 import { main, start, top } from "./frame.js";
@@ -7,6 +8,7 @@ import { askForKey } from "./key.js";
 import { accessKey, link, orderId, recall, remember } from "./memory.js";
 import { isZero, permille, plus } from "./money.js";
 import { rates } from "./rates.js";
+import { report } from "./report.js";
 import { countdown, follow } from "./stream.js";
 import { has, hour, moment, money, number, t } from "./words.js";
 
@@ -24,10 +26,13 @@ const seen = recall(orderId);
 const lamp = h("span", { class: "lamp", role: "status" });
 let newest = 0;
 let stopClock = () => {};
+let saved = []; // comes with the money, and is not in the stream
+let isKnown = false;
 
 const parts = {
   hero: section(hero, { class: "card hero" }),
   goods: section(goods, { class: "card" }),
+  again: section((order) => order && again({ ...order, key, shop: seen.shop }), { class: "card again" }),
   lines: section(bought, { class: "card" }),
   timeline: section(timeline, { class: "card" }),
   funds: section(funds, { class: "card" }),
@@ -41,10 +46,12 @@ await start(async () => {
   // Without a key the order is shown to its buyer, signed in.
   if (order === null) return askForKey("orders", key && t("key.wrong"));
   seen.shop = order.shop.handle; // the link may have been opened elsewhere
+  saved = order.savedMethods;
+  isKnown = isOver(order);
   remember(orderId, { key, shop: order.shop.handle, shopName: order.shop.name });
   top(plain(order.shop.name), `/s/${seen.shop}`);
   main.replaceChildren(
-    h("div", { class: "left-side" }, parts.hero.element, parts.goods.element, parts.lines.element,
+    h("div", { class: "left-side" }, parts.hero.element, parts.goods.element, parts.again.element, parts.lines.element,
       order.quote && h("div", { class: "card" }, rates(order.quote))),
     h("div", { class: "right-side" }, parts.timeline.element, parts.funds.element,
       h("p", { class: "soft small private" }, t("order.private"))));
@@ -66,9 +73,21 @@ function show(order) {
   document.title = `${t(`status.${mood}`)} · ${order.number}`;
   parts.hero.show({ mood, number: order.number, total: order.total, expiresAt: order.expiresAt, state: order.paymentState });
   parts.goods.show(order.goods, order.lines, order.number);
+  showAgain(order);
   parts.lines.show({ lines: order.lines, total: order.total, createdAt: order.createdAt, number: order.number, payments: order.payments });
   parts.timeline.show(order.timeline.map(({ sequence: place, occurredAt, kind }) => ({ place, occurredAt, kind })));
   parts.funds.show(order.fundsFlow);
+}
+
+function isOver(order) {
+  return ["DELIVERED", "REFUNDED"].includes(order.status);
+}
+
+function showAgain(order) {
+  parts.again.show(isOver(order) ? { id: order.id, total: order.total, lines: order.lines, saved } : null);
+  if (isKnown || !isOver(order)) return;
+  isKnown = true;
+  read().then((now) => { saved = now.savedMethods; showAgain(order); }).catch(console.error);
 }
 
 /** Where it stands as a buyer sees it: an unpaid order is told by its last attempt to pay. */
@@ -129,8 +148,10 @@ function goods(given, lines, serial) {
   return [head, groups.map(([line, some]) => [
     h("h3", { dir: "auto" }, plain(line.title), some.length > 1 && h("span", { class: "times" }, ` × ${number(some.length)}`)),
     h("ul", { class: "keys" }, some.map((good) =>
-      h("li", { class: good.revoked ? "key revoked" : "key" }, h("code", { dir: "auto" }, plain(good.content)),
-        good.revoked ? h("span", { class: "chip" }, t("goods.revoked")) : copyButton(good.content, t("copy"), t("copied"))))),
+      h("li", null, h("div", { class: good.revoked ? "key revoked" : "key" }, h("code", { dir: "auto" }, plain(good.content)),
+        good.revoked ? h("span", { class: "chip" }, t(good.report === "REPLACED" ? "report.REPLACED" : "goods.revoked"))
+          : copyButton(good.content, t("copy"), t("copied"))),
+        !good.revoked && report(good, key)))),
   ])];
 }
 

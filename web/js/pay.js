@@ -57,9 +57,27 @@ function summary(order, until) {
 
 function methods(order, offered) {
   if (!offered.length) return [h("h2", null, t("pay.how")), h("p", { class: "soft" }, t("pay.none"))];
-  const buttons = offered.map((method, place) => methodButton(order, method, place === 0));
+  const saved = isPartly(order) ? [] : order.savedMethods.filter(({ method }) => offered.some(({ code }) => code === method.code));
+  const buttons = [...saved.map((one, place) => savedButton(order, one, place === 0)),
+    ...offered.map((method, place) => methodButton(order, method, place === 0 && !saved.length))];
   return [h("h2", null, t("pay.how")), problem.element, h("ul", { class: "methods" }, buttons.map((one) => h("li", null, one))),
-    h("p", { class: "soft small" }, t("pay.safe"))];
+    offered.some(({ canSave }) => canSave) && saving(), h("p", { class: "soft small" }, t("pay.safe"))];
+}
+
+/** Whether to keep what is paid by, and in words what that means. */
+function saving() {
+  return h("div", { class: "saving" }, h("input", { type: "checkbox", id: "save", "aria-describedby": "save-why" }),
+    h("label", { for: "save" }, t("pay.save")), h("small", { class: "soft", id: "save-why" }, t("pay.save.why")));
+}
+
+/** What was saved before: charged at once, without another page. */
+function savedButton(order, saved, isFirst) {
+  const button = h("button", { type: "button", class: isFirst ? "method first" : "method" },
+    h("span", { class: "kind" }, icon("card")),
+    h("span", { class: "name" }, h("b", null, t("pay.with", { amount: money(order.total), method: plain(saved.label) })),
+      h("span", { class: "chips" }, h("span", { class: isFirst ? "chip best" : "chip" }, t("pay.saved")))), icon("next"));
+  button.addEventListener("click", () => pay(order, saved.method, button, { savedMethodId: saved.id }));
+  return button;
 }
 
 function methodButton(order, method, isFirst) {
@@ -84,12 +102,13 @@ function isPartly(order) {
   return order.paymentState === "PARTIALLY_CHARGED";
 }
 
-async function pay(order, method, button) {
+async function pay(order, method, button, more = {}) {
   problem.say("");
   const others = [...document.querySelectorAll(".method")];
   const done = others.map(busy);
   button.classList.add("going");
-  const input = { orderId, accessKey: key, method: method.code, signals: signals(newKey),
+  const saveMethod = Boolean(method.canSave && document.getElementById("save")?.checked);
+  const input = { orderId, accessKey: key, method: method.code, signals: signals(newKey), saveMethod, ...more,
     // The key stays here; the provider only learns where to send people back to.
     returnUrl: `${location.origin}/orders/${encodeURIComponent(orderId)}` };
   try {
