@@ -5,6 +5,7 @@ from schema.app_documents import AppDocumentMutation
 from schema.approvals import ApprovalMutation, ApprovalQuery
 from schema.audit import AuditQuery
 from schema.build import build
+from schema.bulk import BulkMutation, BulkQuery
 from schema.catalogue import CatalogueMutation, CatalogueQuery
 from schema.checkout import CheckoutMutation
 from schema.claims import ClaimMutation, ClaimQuery
@@ -33,6 +34,7 @@ QUERIES: list[type] = [
     AlarmQuery,
     ApprovalQuery,
     AuditQuery,
+    BulkQuery,
     CatalogueQuery,
     CouponQuery,
     ClaimQuery,
@@ -55,6 +57,7 @@ MUTATIONS: list[type] = [
     AlarmMutation,
     AppDocumentMutation,
     ApprovalMutation,
+    BulkMutation,
     CatalogueMutation,
     ClaimMutation,
     DeliveryMutation,

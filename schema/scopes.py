@@ -36,7 +36,10 @@ _STOCK = Scope.STOCK_WRITE
 _ORDERS = Scope.ORDERS_READ
 _MONEY = Scope.MONEY_READ
 
+# What a bulk job does is looked at by itself: it takes the scopes of its query or mutation, when it is asked for, on
+# every page and when it is fetched.
 ROOTS: Mapping[str, str] = {
+    "Query.bulkJobs": FREE,
     "Query.cardImport": _CATALOGUE,
     "Query.goodReports": _ORDERS,
     "Query.market": FREE,
@@ -52,6 +55,9 @@ ROOTS: Mapping[str, str] = {
     "Query.orders": _ORDERS,
     "Query.shop": FREE,
     "Query.stockLots": _CATALOGUE,
+    "Mutation.bulkExport": FREE,
+    "Mutation.bulkImport": FREE,
+    "Mutation.cancelBulkJob": FREE,
     "Mutation.createCoupon": _SHELF,
     "Mutation.createProduct": _SHELF,
     "Mutation.createVariant": _SHELF,
@@ -74,6 +80,8 @@ ROOTS: Mapping[str, str] = {
 }
 
 TYPES: Mapping[str, str] = {
+    "BulkJob": FREE,  # of the same grant alone
+    "BulkProblem": FREE,
     "CardImport": _CATALOGUE,
     "CardLineProblem": _CATALOGUE,
     "CardsMoved": _STOCK,

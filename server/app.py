@@ -28,6 +28,7 @@ from server import (
     account_order,
     account_security,
     account_sign_in,
+    bulk,
     callbacks,
     exports,
     graphiql,
@@ -39,6 +40,7 @@ from server import (
     uploads,
 )
 from server.edge import Edge, hosts
+from server.graphql import bulk as contract_of_bulk
 from server.graphql import shaping, trusted
 from server.graphql.limits import (
     GENEROUS,
@@ -122,6 +124,7 @@ def _routes(found: Settings) -> Sequence[BaseRoute]:
         *health.routes,
         *uploads.routes(),
         *exports.routes(),
+        *bulk.routes(),
         *mailbox.routes(found),
         *oauth.routes(found),
         *oauth_pages.routes(),
@@ -147,6 +150,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         bell.open(found.redis_url)
     installed.load(found)
     shaping.install()
+    contract_of_bulk.install()
     trusted.install()
     await _first_rates()
     tasks = [

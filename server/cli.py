@@ -135,11 +135,12 @@ def worker(
     settings = attached()
     _start_process("worker")
     from server import child, running, telemetry
-    from server.graphql import shaping
+    from server.graphql import bulk, shaping
     from workers import main as workers
 
     if queue in (Queue.ALL, Queue.GENERAL):
         shaping.install()
+        bulk.install()
     if metrics_port is not None:
         telemetry.serve_metrics(settings.host, metrics_port)
     running.wait_at_gate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,18 +10,22 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from domain import catalogue, identity
+from domain import catalogue
 from domain.core import ids
 from domain.core.errors import Unavailable
 from domain.identity import Forbidden, Role, Unauthenticated, Viewer
-from resolvers.access import STOCKERS
-from server.graphql.request import bearer
+from domain.partners import Scope
+from resolvers.bulk import IMPORTABLE
+from server.bearer import challenge_of, viewer_of
 
+# Whoever may use a file: `importCards`, or a mutation run per line.
+_ROLES = {Role.OWNER, *(role for roles in IMPORTABLE.values() for role in roles)}
+_SCOPES = {Scope.CATALOGUE_WRITE, Scope.STOCK_WRITE, Scope.ORDERS_WRITE}
 _STATUS = {"UNAUTHENTICATED": 401, "FORBIDDEN": 403, "UNAVAILABLE": 503}
 
 
 async def receive(request: Request) -> Response:
-    """201 with `{"id": "upl_…", "size": bytes}` for members who may stock a shop.
+    """201 with `{"id": "upl_…", "size": bytes}` for members who may stock a shop or hand over goods, and their apps.
 
     The token comes in the Authorization header only, so no foreign page can send one. 401, 403, 413 (more
     than 32 MiB), 415 (a compressed body), 429 (too many wait), 400 (empty) with `{"code": …}`; nothing is
@@ -35,9 +40,12 @@ async def receive(request: Request) -> Response:
         made = await catalogue.receive_upload(request.stream(), viewer.account_id)
     except catalogue.UploadRefused as refused:
         status = {"size": 413, "waiting": 429}.get(refused.facts["reason"], 400)
-        return _answer(status, {"code": refused.code, **refused.facts})
+        return _answer(
+            status, {"code": refused.code, **refused.facts}, challenge_of(status, refused)
+        )
     except (Unauthenticated, Forbidden, Unavailable) as refused:
-        return _answer(_STATUS[refused.code], {"code": refused.code})
+        status = _STATUS[refused.code]
+        return _answer(status, {"code": refused.code}, challenge_of(status, refused))
     except (ClientDisconnect, ValueError):
         return _answer(400, {"code": "BAD_USER_INPUT"})
     return _answer(201, {"id": ids.encode("upl", made.id), "size": made.size})
@@ -45,21 +53,15 @@ async def receive(request: Request) -> Response:
 
 async def _viewer(request: Request) -> Viewer:
     """Who sends. Errors: Unauthenticated, Forbidden."""
-    token = bearer(request.headers.get("authorization"))
-    viewer = await identity.viewer(token) if token else None
-    if viewer is None:
-        raise Unauthenticated()
-    if not any(role in (Role.OWNER, *STOCKERS) for role in viewer.roles.values()):
+    viewer = await viewer_of(request)
+    is_closed = viewer.app is not None and not viewer.app.scopes & _SCOPES
+    if is_closed or not _ROLES & set(viewer.roles.values()):
         raise Forbidden()
     return viewer
 
 
-def _answer(status: int, body: dict[str, Any]) -> Response:
-    headers = {"Cache-Control": "no-store"}
-    if status in (429, 503):
-        headers["Retry-After"] = "60" if status == 429 else "2"
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+def _answer(status: int, body: dict[str, Any], more: Mapping[str, str] | None = None) -> Response:
+    headers = {"Cache-Control": "no-store", **(more or {})}
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
 

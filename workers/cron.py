@@ -18,6 +18,7 @@ import structlog
 
 from domain import (
     alarms,
+    bulk,
     catalogue,
     checkout,
     fx,
@@ -114,6 +115,7 @@ EVERY: list[Every] = [
     Every("mails.prune", HOUR_S, notifications.prune),
     Every("webhooks.sweep", MINUTE_S, webhooks.sweep),
     Every("webhooks.prune", HOUR_S, webhooks.prune),
+    Every("bulk.prune", HOUR_S, bulk.prune),
     Every("partitions", 6 * HOUR_S, _make_partitions),
 ]
 DAILY: list[Daily] = [Daily("ledger.snapshot", books.snapshot, at_s=HOUR_S)]

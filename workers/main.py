@@ -16,6 +16,7 @@ from plugins import installed
 from workers import (
     audit,
     books,
+    bulk,
     cron,
     delivery,
     notifications,
@@ -41,6 +42,7 @@ def load() -> None:
     audit.load()
     notifications.load()
     webhooks.load()
+    bulk.load()
     sagas.load()
 
 

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 ORDERS = "orders"
 CAPTURES = "captures"
 PROMISES = "promises"
+BULK = "bulk"
 PEOPLE = "people"  # accounts whose sessions or rights have changed
 APPS = "apps"  # grants that have ended, apps that have changed
 IDS_MAX = 500

@@ -158,6 +158,9 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "security_alert": _only("acknowledged_at", "acknowledged_by", "note"),
     "read_count": _ALL,
     "honey_key": _ADD,
+    "bulk_job": _ALL,
+    "bulk_piece": _ALL,
+    "bulk_input": _ALL,
     "good_report": _only("state", "note", "decided_by", "decided_at"),
     # Risk.
     "risk_rule": _MOVE,  # its trigger fixes the terms; LOCK TABLE wants the whole right

@@ -44,6 +44,7 @@ from domain.identity.queries import (
     has_factor,
     people,
     proof,
+    standing,
     viewer,
 )
 from domain.identity.rules import (
@@ -152,6 +153,7 @@ __all__ = [
     "sign_in",
     "sign_out",
     "sign_up",
+    "standing",
     "undo_email",
     "verify_email",
     "viewer",

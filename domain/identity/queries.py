@@ -95,6 +95,42 @@ def _held(row: Any) -> tuple[HeldAddress, ...]:
     return (*now, *before)
 
 
+_STANDING = """
+SELECT a.id, a.email, a.locale, a.kind, a.email_verified_at IS NOT NULL AS is_verified,
+    ARRAY(SELECT m.merchant_id FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS merchants,
+    ARRAY(SELECT m.role::text FROM membership m WHERE m.account_id = a.id ORDER BY m.no) AS roles,
+    ARRAY(SELECT o.role::text FROM operator_role o WHERE o.account_id = a.id) AS operator_roles
+FROM account a WHERE a.id = $1 AND a.state = 'open'
+"""
+
+
+async def standing(account_id: UUID) -> Viewer | None:
+    """Who somebody is at this moment, for work that goes on after the call that asked for it; None when closed.
+
+    There is no session in it: it has proved nothing (`proof`), and lasts no longer than the look.
+    """
+    row = await db.row(_STANDING, account_id)
+    if row is None:
+        return None
+    is_operator = row["kind"] == "operator"
+    return Viewer(
+        account_id=row["id"],
+        email=row["email"],
+        locale=row["locale"],
+        session_id=row["id"],
+        expires_at=clock.now(),
+        roles={
+            merchant: Role(role)
+            for merchant, role in zip(row["merchants"], row["roles"], strict=True)
+        },
+        operator=is_operator,
+        operator_roles=frozenset(
+            OperatorRole(role) for role in row["operator_roles"] if is_operator
+        ),
+        is_verified=row["is_verified"],
+    )
+
+
 def _keep(hashed: bytes, found: Viewer) -> None:
     _cache.pop(hashed, None)
     while len(_cache) >= CACHE_MAX:

@@ -152,6 +152,11 @@ async def of_merchant(
     return [as_order(row) for row in rows]
 
 
+async def count(merchant_id: UUID) -> int:
+    """How many orders a merchant has; reads an index, for work that may take its time."""
+    return int(await db.value("SELECT count(*) FROM orders WHERE merchant_id = $1", merchant_id))
+
+
 class Span(Protocol):
     """What was placed with `email` behind `after` and not behind `until`; None is without an end."""
 

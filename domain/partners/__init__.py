@@ -59,6 +59,7 @@ from domain.partners.queries import (
     grants_of,
     introspected,
     is_access_token,
+    standing,
     viewer,
 )
 from domain.partners.rules import (
@@ -158,6 +159,7 @@ __all__ = [
     "rotate_secret",
     "seal_form",
     "spend",
+    "standing",
     "start_device",
     "take_up",
     "unregister",

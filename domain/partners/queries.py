@@ -251,6 +251,45 @@ async def viewer(text: str) -> Viewer | None:
     return found
 
 
+_STANDING = """
+SELECT g.id AS grant_id, g.merchant_id, g.auth_at, g.scopes AS grant_scopes, a.id AS app_id,
+    a.scopes AS app_scopes, a.documents_only, p.id AS account_id, p.email, p.locale, m.role
+FROM app_grant g
+JOIN partner_app a ON a.id = g.app_id
+JOIN account p ON p.id = g.account_id
+JOIN membership m ON m.merchant_id = g.merchant_id AND m.account_id = g.account_id
+WHERE g.id = $1 AND g.revoked_at IS NULL AND (g.expires_at IS NULL OR g.expires_at > clock_timestamp())
+    AND a.state = 'active' AND p.state = 'open'
+"""
+
+
+async def standing(grant_id: UUID, scopes: Collection[str]) -> Viewer | None:
+    """Who an app acts for at this moment, with what is left of `scopes`, for work that goes on without a token.
+
+    None when the grant, the app, or the person's place in the merchant is over.
+    """
+    row = await db.row(_STANDING, grant_id)
+    if row is None:
+        return None
+    left = set(scopes) & set(row["grant_scopes"]) & set(row["app_scopes"])
+    return Viewer(
+        account_id=row["account_id"],
+        email=row["email"],
+        locale=row["locale"],
+        session_id=grant_id,
+        expires_at=clock.now(),
+        roles={row["merchant_id"]: Role(row["role"])},
+        app=AppPass(
+            row["app_id"],
+            grant_id,
+            row["merchant_id"],
+            frozenset(left),
+            row["auth_at"],
+            documents_only=row["documents_only"],
+        ),
+    )
+
+
 def forget(of: UUID | None = None) -> None:
     """Drop what this process keeps of the tokens of a grant, an app or a person, or of all."""
     for hashed in [key for key, (_, kept) in _cache.items() if of is None or _is_of(kept, of)]:

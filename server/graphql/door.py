@@ -289,7 +289,7 @@ class Door:
     ) -> bytes:
         data = result.data
         if data is not None and context.finished:
-            await _tell(context, data, result.errors or ())
+            await tell(context, data, result.errors or ())
         used = ready.cost
         if not ready.operation.bill.is_fixed:
             used = ready.operation.bill.used(data, ready.variables.coerced)
@@ -329,7 +329,8 @@ class Door:
             return orjson.dumps({"data": None, "errors": [masking.internal(error, context)]})
 
 
-async def _tell(context: Context, data: dict[str, Any], errors: Sequence[GraphQLError]) -> None:
+async def tell(context: Context, data: dict[str, Any], errors: Sequence[GraphQLError]) -> None:
+    """Say to all who asked (`context.finished`) what each root field that went well has become."""
     failed = {error.path[0] for error in errors if error.path}
     for key, value in data.items():
         if key in failed or key in context.replays:

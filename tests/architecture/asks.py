@@ -16,6 +16,8 @@ RENAMED = {"names": [{"language": "en", "text": "Another"}]}
 
 # How each root field is asked. After a space: which kind of node, or which case.
 QUERIES: Mapping[str, Arguments] = {
+    "Query.bulkJobs": lambda w, c: {"merchantId": w.merchant, "first": 5},
+    "Query.node blk": lambda w, c: {"id": w.job},
     "Query.approvals": lambda w, c: {"first": 5},
     "Query.approvals merchant": lambda w, c: {"merchantId": w.merchant, "first": 5},
     "Query.securityAlerts": lambda w, c: {"first": 5},
@@ -69,6 +71,13 @@ QUERIES: Mapping[str, Arguments] = {
 }
 # Each is asked for something that its own rules refuse after the right was looked at, so that nothing changes.
 MUTATIONS: Mapping[str, Arguments] = {
+    "Mutation.bulkExport": lambda w, c: {"merchantId": w.merchant, "query": "{ viewer { email } }"},
+    "Mutation.bulkImport": lambda w, c: {
+        "merchantId": w.merchant,
+        "mutation": "mutation { signOut { ended } }",
+        "uploadId": "upl_?",
+    },
+    "Mutation.cancelBulkJob": lambda w, c: {"jobId": "blk_?"},
     "Mutation.approveManualPayment": lambda w, c: {"approvalId": w.approval, "requestHash": "00"},
     "Mutation.acknowledgeAlert": lambda w, c: {"alertId": w.alert, "note": ""},
     "Mutation.plantHoneyKeys": lambda w, c: {"lotId": w.lot, "count": 0},

@@ -42,6 +42,7 @@ from domain.webhooks.ports import Reply, carriers
 from server.graphql import shaping, trusted
 from server.graphql.limits import GENEROUS, LocalBuckets
 from tests import horizon, make
+from tests.architecture.bulk_jobs import jobs_of
 from tests.architecture.destinations import alerts_of, destinations_of
 from tests.platform import Platform, running, uuid_of
 
@@ -122,6 +123,7 @@ class World:
     app: str
     gone: str
     ended: str
+    job: str
 
     @property
     def merchant(self) -> str:
@@ -244,6 +246,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             **await alerts_of(mine, viewers),
             **await webhooks_of(mine, monkeypatch),
             **await apps_of(mine, viewers),
+            **await jobs_of(mine, owner),
         )
         live.forget()
         hub = asyncio.ensure_future(live.hub().run())
