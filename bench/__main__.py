@@ -10,6 +10,7 @@ ALL = (
     "ledger_set",
     "purchase",
     "reads",
+    "auth",
     "live",
     "imports",
     "start",

@@ -12,7 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,8 +34,8 @@ PROOF_AGE_S = 60
 ASSERTION_LIFE_S = 300
 NONCE_S = 150  # a nonce is taken for one to two of these
 ID_MAX = 128
+IMPORTED_MAX = 1_024
 _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-_EC, _OKP = {"crv", "x", "y"}, {"crv", "x"}
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 Key = ECKey | OKPKey
@@ -52,16 +52,37 @@ class Proven:
 
 def key_of(jwk: Any) -> tuple[Key, str]:
     """A public key and the one algorithm it is for. Errors: ValueError for anything but P-256 and Ed25519."""
+    key, algorithm, _ = _known(jwk)
+    return key, algorithm
+
+
+def _known(jwk: Any) -> tuple[Key, str, str]:
+    """The key, its algorithm, its thumbprint."""
     if not isinstance(jwk, dict) or _PRIVATE & set(jwk):
         raise ValueError("not a public key")
+    if (jwk.get("kty"), jwk.get("crv")) == ("EC", "P-256"):
+        parts = [jwk.get(name) for name in ("kty", "crv", "x", "y")]
+    elif (jwk.get("kty"), jwk.get("crv")) == ("OKP", "Ed25519"):
+        parts = [jwk.get(name) for name in ("kty", "crv", "x")]
+    else:
+        raise ValueError("only P-256 and Ed25519 keys are taken")
+    if not all(isinstance(one, str) for one in parts):
+        raise ValueError("not a usable key")
+    return _import(*parts)
+
+
+@lru_cache(maxsize=IMPORTED_MAX)
+def _import(kty: str, crv: str, x: str, y: str | None = None) -> tuple[Key, str, str]:
+    """An app shows the same key with every request: looked at once it costs nothing more."""
     try:
-        if (jwk.get("kty"), jwk.get("crv")) == ("EC", "P-256"):
-            return ECKey.import_key({"kty": "EC", **{k: jwk[k] for k in _EC}}), "ES256"
-        if (jwk.get("kty"), jwk.get("crv")) == ("OKP", "Ed25519"):
-            return OKPKey.import_key({"kty": "OKP", **{k: jwk[k] for k in _OKP}}), "Ed25519"
+        key: Key
+        if y is not None:
+            key = ECKey.import_key({"kty": kty, "crv": crv, "x": x, "y": y})
+            return key, "ES256", key.thumbprint()
+        key = OKPKey.import_key({"kty": kty, "crv": crv, "x": x})
+        return key, "Ed25519", key.thumbprint()
     except (JoseError, ValueError, KeyError, TypeError) as error:
         raise ValueError("not a usable key") from error
-    raise ValueError("only P-256 and Ed25519 keys are taken")
 
 
 def are_keys(jwks: Any) -> bool:
@@ -100,7 +121,7 @@ def assertion(
         known = [one for one in jwks["keys"] if kid is None or one["kid"] == kid]
         if len(known) != 1 or header.get("typ", "JWT") not in ("JWT", "client-authentication+jwt"):
             raise ValueError("no such key")
-        key, algorithm = key_of(known[0])
+        key, algorithm, jkt = _known(known[0])
         claims = _claims(text, key, algorithm)
         at = int(now.timestamp())
         expires, issued = _time(claims, "exp"), _time(claims, "iat", at)
@@ -112,7 +133,7 @@ def assertion(
             raise ValueError("exp is over or too far")
         if issued > at + AHEAD_S or _time(claims, "nbf", at) > at + AHEAD_S:
             raise ValueError("from the future")
-        return Proven(key.thumbprint(), _id(claims), expires)
+        return Proven(jkt, _id(claims), expires)
     except (ValueError, KeyError) as error:
         raise OAuthRefused("invalid_client", f"client_assertion: {error}", status=401) from None
 
@@ -134,7 +155,7 @@ def dpop(
         header = _header(text, PROOF_MAX, {"alg", "jwk", "typ"})
         if header.get("typ") != "dpop+jwt":
             raise ValueError("typ is dpop+jwt")
-        key, algorithm = key_of(header.get("jwk"))
+        key, algorithm, jkt = _known(header.get("jwk"))
         claims = _claims(text, key, algorithm)
         if claims.get("htm") != method or not _is_same(claims.get("htu"), url):
             raise ValueError("htm and htu are another request's")
@@ -143,7 +164,7 @@ def dpop(
             raise ValueError("iat is too old or from the future")
         if token is not None and claims.get("ath") != _ath(token):
             raise ValueError("ath is another token's")
-        proven = Proven(key.thumbprint(), _id(claims), issued + PROOF_AGE_S + AHEAD_S)
+        proven = Proven(jkt, _id(claims), issued + PROOF_AGE_S + AHEAD_S)
     except (ValueError, KeyError) as error:
         raise OAuthRefused("invalid_dpop_proof", str(error)) from None
     if claims.get("nonce") not in set(nonces):

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from domain.core import clock, db, ids
 from domain.core.settings import settings
+from domain.core.together import Together
 from domain.partners import details, grants, presence, proofs, rules
 from domain.partners.rules import App, OAuthRefused, Turn
 
@@ -44,14 +45,34 @@ class Issued:
 
 async def prove_once(kind: str, proven: proofs.Proven) -> None:
     """Take a proof or an assertion, the first time. Errors: OAuthRefused the second time (RFC 9449, 11.1; RFC 7523)."""
-    if not await db.execute(
-        "INSERT INTO app_proof (proof_hash, expires_at) VALUES ($1, to_timestamp($2)) ON CONFLICT DO NOTHING",
-        rules.hashed(f"{kind}\0{proven.jkt}\0{proven.id}"),
-        float(proven.until_s),
-    ):
+    taken = rules.hashed(f"{kind}\0{proven.jkt}\0{proven.id}")
+    if not await _take_proof((taken, float(proven.until_s))):
         if kind == "dpop":
             raise OAuthRefused("invalid_dpop_proof", "this proof was used before")
         raise OAuthRefused("invalid_client", "this assertion was used before", status=401)
+
+
+async def _take_proofs(asked: Sequence[tuple[bytes, float]]) -> list[bool]:
+    """Whether each proof is new; of the same one in a set the first is."""
+    some = dict(sorted(asked))  # sorted: two sets with the same proofs wait for each other in one order
+    rows = await db.fetch(
+        "INSERT INTO app_proof (proof_hash, expires_at)"
+        " SELECT one.hash, to_timestamp(one.until_s)"
+        " FROM unnest($1::bytea[], $2::float8[]) WITH ORDINALITY AS one (hash, until_s, place)"
+        " ORDER BY one.place ON CONFLICT DO NOTHING RETURNING proof_hash",
+        list(some),
+        list(some.values()),
+    )
+    fresh = {row["proof_hash"] for row in rows}
+    answers = []
+    for taken, _ in asked:
+        answers.append(taken in fresh)
+        fresh.discard(taken)
+    return answers
+
+
+# Every request of a bound app brings one: those of one moment share the statement and the commit.
+_take_proof = Together("partners.prove", _take_proofs)
 
 
 async def exchange(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -12,19 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
-# Security floors and first usable versions; the reasons stand beside each.
-FLOORS = {
-    "strawberry-graphql": "0.341",  # CVE-2026-35523, CVE-2026-35526, unmasked errors before 0.323.2
-    "graphql-core": "3.3.1",  # CVE-2026-75507, -75508, -119286: validator bombs
-    "starlette": "1.10",  # CVE-2026-48710, CVE-2026-54283, CVE-2025-62727, CVE-2025-54121
-    "tortoise-orm": "1.1.9",  # PYSEC-2020-144
-    "asyncpg": "0.32",
-    "arq": "0.28.0",
-    "redis": "5.3",  # CVE-2023-28858/9; below 6 because of arq
-    "uvicorn": "0.54",
-    "maxminddb": "3.2",
-    "joserfc": "1.8",  # what its predecessors let through: CVE-2024-37568, CVE-2026-27962, CVE-2026-28802
-}
+# Security floors and first usable versions, each with its reason.
+FLOORS: dict[str, dict[str, str]] = json.loads(
+    Path(__file__).with_name("floors.json").read_text("utf-8")
+)
+LOCKS = ("base", "dev")
 NEVER = {"python-jose", "ecdsa", "aerich", "pickle5"}
 
 
@@ -61,11 +54,29 @@ def test_everything_named_is_locked_and_dev_holds_base() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FLOORS))
-def test_nothing_is_below_its_floor(name: str) -> None:
-    assert numbers(locked("base")[name]) >= numbers(FLOORS[name])
-    assert numbers(importlib.metadata.version(name)) >= numbers(FLOORS[name])
+def test_h45_nothing_is_below_its_floor(name: str) -> None:
+    floor = FLOORS[name]
+    pins = [pins[name] for pins in map(locked, LOCKS) if name in pins]
+
+    assert pins, f"{name} is not locked any more: take its floor away"
+    for version in [*pins, importlib.metadata.version(name)]:
+        assert numbers(version) >= numbers(floor["floor"]), floor["why"]
+        assert "below" not in floor or numbers(version) < numbers(floor["below"])
+    assert len(floor["why"]) > 20
+
+
+def test_h45_everything_that_reads_what_strangers_send_has_a_floor() -> None:
+    parsers = {"graphql-core", "starlette", "h11", "aiohttp", "orjson", "joserfc", "cryptography"}
+
+    assert parsers | {"redis", "authlib", "urllib3", "strawberry-graphql"} <= set(FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher"), [("1.9", "1.10"), ("0.341", "0.341.1"), ("3.3", "3.3.1"), ("5.3.1", "6")]
+)
+def test_versions_are_compared_by_number(lower: str, higher: str) -> None:
+    assert numbers(lower) < numbers(higher)
 
 
 def test_what_is_dangerous_is_not_there() -> None:
     assert set(locked("dev")) & NEVER == set()
-    assert numbers(locked("base")["redis"]) < [6]

@@ -27,11 +27,11 @@ CUTS = {"bell": 4_000, "arq": 3_000, "pipelines": 3_000}  # ten thousand in all
 AT_ONCE = 40
 AFTER = 200
 
-Ask = Callable[[int], Awaitable[Any]]
+Ask = Callable[[int], Awaitable[int]]
 
 
 async def _echo(client: Redis, number: int) -> int:
-    return int(await client.execute_command("ECHO", str(number)))
+    return int(await client.echo(str(number)))
 
 
 async def _pipelined(client: Redis, number: int) -> int:
@@ -76,7 +76,7 @@ class Scissors:
                 if isinstance(answer, asyncio.CancelledError):
                     was_cut += 1
                 else:
-                    wrong += answer != number + place
+                    wrong += int(answer != number + place)
             number += AT_ONCE
         after = [await ask(number + place) for place in range(AFTER)]
         return wrong + sum(answer != number + place for place, answer in enumerate(after))
