@@ -54,7 +54,9 @@ async def prove_once(kind: str, proven: proofs.Proven) -> None:
 
 async def _take_proofs(asked: Sequence[tuple[bytes, float]]) -> list[bool]:
     """Whether each proof is new; of the same one in a set the first is."""
-    some = dict(sorted(asked))  # sorted: two sets with the same proofs wait for each other in one order
+    some = dict(
+        sorted(asked)
+    )  # sorted: two sets with the same proofs wait for each other in one order
     rows = await db.fetch(
         "INSERT INTO app_proof (proof_hash, expires_at)"
         " SELECT one.hash, to_timestamp(one.until_s)"
