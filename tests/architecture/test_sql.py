@@ -79,6 +79,10 @@ class Module:
             case ast.Call(func=ast.Attribute(value=text, attr=method)) if method in OF_TEXT:
                 named = [one.value for one in value.keywords]
                 return self._all([text, *value.args, *named], inside, seen)
+            case ast.Call(func=ast.Attribute(value=table, attr="items" | "values"), args=[]):
+                return self.holes(table, inside, seen)
+            case ast.Dict(keys=keys, values=values):
+                return self._all([*(key for key in keys if key), *values], inside, seen)
             case ast.Attribute(attr=name) if _is_constant_name(name):
                 return set()
             case ast.Name(id=name) if name not in seen:
@@ -98,7 +102,7 @@ class Module:
 
 
 def _assigned(name: str, scope: ast.AST) -> Iterator[ast.expr]:
-    for node in ast.walk(scope):
+    for node in _inside(scope):
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name) and target.id == name:
@@ -115,14 +119,27 @@ def _assigned(name: str, scope: ast.AST) -> Iterator[ast.expr]:
                 yield node.value
 
 
+def _inside(scope: ast.AST) -> Iterator[ast.AST]:
+    """Of a function everything, of a module what stands outside of functions and classes."""
+    if not isinstance(scope, ast.Module):
+        yield from ast.walk(scope)
+        return
+    for one in scope.body:
+        if not isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from ast.walk(one)
+
+
 def _looped(name: str, target: ast.expr, over: ast.expr) -> Iterator[ast.expr]:
     """What a name is in a loop: everything that is looped over, or its column of literal rows."""
-    if isinstance(target, ast.Name) and target.id == name:
-        yield over
-    elif isinstance(target, ast.Tuple) and isinstance(over, ast.Tuple | ast.List):
+    names = target.elts if isinstance(target, ast.Tuple) else [target]
+    if name not in {one.id for one in names if isinstance(one, ast.Name)}:
+        return
+    if isinstance(target, ast.Tuple) and isinstance(over, ast.Tuple | ast.List):
         for row in over.elts:
             if isinstance(row, ast.Tuple):
                 yield from _unpacked(name, target, row)
+    else:
+        yield over
 
 
 def _unpacked(name: str, target: ast.Tuple, value: ast.expr) -> Iterator[ast.expr]:
