@@ -128,7 +128,8 @@ def _endpoint(kind: str) -> Callable[[Request], Awaitable[Response]]:
             token = request.query_params.get("token", "")
             return await _form(kind, token, language)
         except LinkInvalid:
-            return _page(language, "over.title", _words(language, "over"), status=404)
+            on = go(HOME, i18n.text("people.on", language))
+            return _page(language, "over.title", _words(language, "over") + on, status=404)
         except Refused:
             return _page(language, "over.title", _words(language, "over"), status=403)
         except LOST:

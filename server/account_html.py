@@ -65,10 +65,11 @@ def document(
     status: int = 200,
     scripted: bool = False,
     referrer: str = "no-referrer",
+    targets: str = "'self'",
 ) -> HTMLResponse:
     """The shell around a page, with a fresh nonce; nothing runs in it but our own file, where it is asked for.
 
-    `referrer`: with "no-referrer" older browsers say `Origin: null` of our own forms.
+    `referrer`: with "no-referrer" older browsers say `Origin: null` of our own forms. `targets` is where forms go.
     """
     found, nonce = site(), secrets.token_urlsafe(16)
     base = f"/assets/{found.version}"
@@ -94,7 +95,7 @@ def document(
     runs = f" script-src 'nonce-{nonce}'; connect-src 'self';" if scripted else ""
     rules = (
         f"default-src 'none';{runs} style-src 'nonce-{nonce}'; img-src data:; base-uri 'none';"
-        " form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script';"
+        f" form-action {targets}; frame-ancestors 'none'; require-trusted-types-for 'script';"
         " trusted-types 'none'"
     )
     sent = headers(rules) | {"Referrer-Policy": referrer}

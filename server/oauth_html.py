@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from urllib.parse import urlsplit
@@ -10,52 +9,24 @@ from urllib.parse import urlsplit
 from starlette.responses import HTMLResponse
 
 import i18n
-
-_STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:8vh auto;padding:0 1rem;color:#1b1b1f;background:#fff}
-h1{font-size:1.4rem}form{margin-top:1.5rem}label{display:block;margin:.75rem 0}
-input[type=email],input[type=password],input[type=text]{font:inherit;width:100%;padding:.5rem;box-sizing:border-box}
-button{font:inherit;padding:.6rem 1.2rem;margin:1rem .5rem 0 0;border:1px solid #1b1b1f;border-radius:.4rem;
-background:#fff;color:inherit}button.yes{background:#1b1b1f;color:#fff}.bad{color:#b00020}small{color:#5c5c66}
-@media(prefers-color-scheme:dark){body,button{background:#17171a;color:#eee}button{border-color:#eee}
-button.yes{background:#eee;color:#17171a}small{color:#aaa}.bad{color:#ff8a80}}
-"""
+from server.account_html import document
 
 
 def page(
     language: str, title: str, body: str, *, status: int = 200, may_lead_to: str | None = None
 ) -> HTMLResponse:
     """One page. `may_lead_to` is where its form's answer may send the browser, besides to ourselves."""
-    nonce = secrets.token_urlsafe(16)
-    html = (
-        f'<!doctype html><html lang="{escape(language)}"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title>"
-        f'<style nonce="{nonce}">{_STYLE}</style><h1>{escape(title)}</h1>{body}</html>'
-    )
-    return HTMLResponse(html, status, _headers(nonce, may_lead_to))
-
-
-def _headers(nonce: str, may_lead_to: str | None) -> dict[str, str]:
     # Browsers hold redirects after a form against form-action as well.
     targets = "'self'"
     if may_lead_to is not None:
         parts = urlsplit(may_lead_to)
         web = parts.scheme in ("http", "https")
         targets += f" {parts.scheme}://{parts.netloc}" if web else f" {parts.scheme}:"
-    return {
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; form-action {targets};"
-            " base-uri 'none'; frame-ancestors 'none'"
-        ),
-        "Cross-Origin-Opener-Policy": "same-origin",
-        # Not `no-referrer`: browsers would then say `Origin: null` of our own forms.
-        "Referrer-Policy": "same-origin",
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "X-Robots-Tag": "noindex, nofollow",
-    }
+    card = f'<div class="card narrow consent"><h1>{escape(title)}</h1>{body}</div>'
+    # Not `no-referrer`: older browsers would then say `Origin: null` of our own forms.
+    made = document(language, title, card, status=status, referrer="same-origin", targets=targets)
+    made.headers["X-Frame-Options"] = "DENY"
+    return made
 
 
 def sign_in(language: str, to: str, *, seal: str, problem: str | None = None) -> HTMLResponse:

@@ -1,12 +1,27 @@
 // Connects GraphiQL to this server: queries and mutations by POST, subscriptions by graphql-transport-ws.
 "use strict";
 
-const WELCOME = `# Kami. Ctrl-Enter runs, Ctrl-Space completes, Docs are on the left.
-# Look like a buyer from anywhere with the header {"X-Kami-From": "HK"}.
-# Mutations that move money, stock or goods want @idempotent(key: "a fresh UUID").
+const WELCOME = `# Ctrl-Enter runs, Ctrl-Space completes.
+# The book on the left has all fields.
+#
+# To be a buyer elsewhere, as a header:
+#   {"X-Kami-From": "HK"}
+# To be somebody, after signIn:
+#   {"Authorization": "Bearer kami_s_…"}
+#
+# What moves money, stock or goods wants
+# @idempotent(key: "a fresh UUID").
 
 {
-  __typename
+  shop(handle: "demo") {
+    name
+    products(first: 3) {
+      nodes {
+        title
+        variants { id title price { amount currency } }
+      }
+    }
+  }
 }
 `;
 

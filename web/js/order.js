@@ -74,7 +74,7 @@ function show(order) {
   parts.hero.show({ mood, number: order.number, total: order.total, expiresAt: order.expiresAt, state: order.paymentState });
   parts.goods.show(order.goods, order.lines, order.number);
   showAgain(order);
-  parts.lines.show({ lines: order.lines, total: order.total, createdAt: order.createdAt, number: order.number, payments: order.payments });
+  parts.lines.show({ lines: order.lines, total: order.total, createdAt: order.createdAt, number: order.number, payments: order.payments, isPartly: order.paymentState === "PARTIALLY_CHARGED" });
   parts.timeline.show(order.timeline.map(({ sequence: place, occurredAt, kind }) => ({ place, occurredAt, kind })));
   parts.funds.show(order.fundsFlow);
 }
@@ -165,7 +165,8 @@ function saveButton(text, serial) {
   return button;
 }
 
-function bought({ lines, total, createdAt, number: serial, payments }) {
+function bought({ lines, total, createdAt, number: serial, payments, isPartly }) {
+  const told = ({ status }) => t(isPartly && status === "CAPTURED" ? "status.PARTIAL" : `payment.${status}`);
   return [
     h("h2", null, t("order.bought")),
     h("ul", { class: "bill" }, lines.map((line) => h("li", null, h("span", { dir: "auto" }, plain(line.title)),
@@ -175,7 +176,7 @@ function bought({ lines, total, createdAt, number: serial, payments }) {
     h("dl", { class: "facts" },
       h("dt", null, t("order.serial")), h("dd", null, h("code", null, serial)),
       h("dt", null, t("order.at")), h("dd", null, moment(createdAt)),
-      payments.map((payment) => [h("dt", null, payment.method.name), h("dd", null, `${money(payment.amount)} · ${t(`payment.${payment.status}`)}`)])),
+      payments.map((payment) => [h("dt", null, payment.method.name), h("dd", null, `${money(payment.amount)} · ${told(payment)}`)])),
   ];
 }
 
