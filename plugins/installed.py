@@ -10,7 +10,7 @@ from domain.core.settings import Settings
 from domain.fx.ports import feeds
 from domain.geo.ports import locators
 from domain.notifications.ports import notifiers
-from domain.payments.ports import providers
+from domain.payments.ports import own_accounts, providers
 from domain.webhooks.ports import carriers
 from plugins.fx.ecb import Ecb
 from plugins.fx.ecb_snapshot import EcbSnapshot
@@ -46,6 +46,7 @@ def _sandbox(settings: Settings) -> None:
     secret = settings.secret("sandbox_secret")
     sandbox = Sandbox(base_url=settings.sandbox_url, secret=secret)
     providers["sandbox"] = sandbox
+    own_accounts["sandbox"] = sandbox
     _closing["payment.sandbox"] = sandbox.close
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import strawberry
 
-from domain import catalogue, checkout, identity, payouts
+from domain import catalogue, checkout, identity, payments, payouts
 from domain.core import four_eyes, ids
 from domain.core.errors import FieldInvalid, NotFound
 from domain.core.four_eyes import Approval
@@ -20,7 +20,9 @@ from resolvers.inputs import decode
 from resolvers.page import Listing, Page
 
 
-@strawberry.input(description="Approve a change of payout destinations that a colleague asked for.")
+@strawberry.input(
+    description="Approve a change of payout destinations or provider accounts of a colleague."
+)
 class ApproveChangeInput:
     """The hash binds the approval to what was read."""
 
@@ -44,6 +46,7 @@ class DeclineApprovalInput:
 ROLES: Mapping[str, tuple[Role, ...]] = {
     catalogue.EXPORT_KIND: access.STOCKERS,
     payouts.KIND: (Role.FINANCE,),
+    payments.ACCOUNT_CHANGE: (Role.FINANCE,),
 }
 
 
@@ -86,7 +89,10 @@ def hash_of(text: str) -> bytes:
 
 
 # How each kind takes effect whose approval answers with nothing but itself.
-CHANGES = {payouts.KIND: payouts.approve_method}
+CHANGES = {
+    payouts.KIND: payouts.approve_method,
+    payments.ACCOUNT_CHANGE: payments.approve_account,
+}
 APPROVALS = Listing("approvals", datetime, UUID)
 
 

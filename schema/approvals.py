@@ -32,7 +32,8 @@ class Approval:
         lambda one: ids.encode("apr", one.id), description="Opaque id, `apr_…`."
     )
     kind: str = field(
-        description="What it is about: payment.manual, refund.manual, goods.export, payout.method."
+        description="What it is about: payment.manual, refund.manual, goods.export, "
+        "payout.method, provider.account."
     )
     state: ApprovalState = derived(
         lambda one: ApprovalState(one.state), description="What has become of it."
@@ -110,8 +111,10 @@ class ApprovalQuery:
         resolve.waiting,
         who=(Who.MERCHANT, Who.OPERATOR),
         description="What waits for a second person, and what was approved and still cools down, oldest first. With "
-        "`merchantId` what the caller may approve there: exports for who stocks the shop, payout destinations for "
-        "finance, everything for an owner. Without it payments and refunds put in by hand, for operators in finance.",
+        "`merchantId` what the caller may approve there: exports for who stocks the shop, payout destinations and "
+        "provider accounts "
+        "for finance, everything for an owner. Without it payments and refunds put in by hand, for operators in "
+        "finance.",
         args={
             "merchantId": "The merchant, `mer_…`; null for the platform's own.",
             "first": "How many from the start, 1 to 100.",
@@ -131,7 +134,8 @@ class ApprovalMutation:
         who=Who.MERCHANT,
         step_up=FRESH,
         description="Approve exactly what a colleague asked for, where nothing but the change itself comes of it: "
-        "payout destinations. What cools down holds from `usableAt` on. Problems: SAME_PERSON, APPROVER_TOO_NEW, "
+        "payout destinations and provider accounts. What cools down holds from `usableAt` on. Problems: SAME_PERSON, "
+        "APPROVER_TOO_NEW, "
         "APPROVAL_CLOSED, APPROVAL_DIFFERS, CONFLICT, NOT_FOUND.",
         args={"input": "The approval and the hash of what was read."},
     )

@@ -26,6 +26,7 @@ from schema.payouts import PayoutMutation, PayoutQuery
 from schema.people import PeopleMutation, PeopleQuery
 from schema.prices import PriceMutation
 from schema.products import ProductMutation, ProductQuery
+from schema.provider_accounts import ProviderAccountMutation, ProviderAccountQuery
 from schema.shops import ShopMutation
 from schema.stock import StockMutation, StockQuery
 from schema.webhooks import WebhookMutation, WebhookQuery
@@ -48,6 +49,7 @@ QUERIES: list[type] = [
     OrderQuery,
     PartnerQuery,
     PayoutQuery,
+    ProviderAccountQuery,
     PeopleQuery,
     ProductQuery,
     StockQuery,
@@ -72,6 +74,7 @@ MUTATIONS: list[type] = [
     MemberMutation,
     PartnerMutation,
     PayoutMutation,
+    ProviderAccountMutation,
     PeopleMutation,
     PriceMutation,
     ProductMutation,

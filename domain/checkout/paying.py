@@ -31,7 +31,7 @@ from domain.orders import OrderView
 from domain.orders.models import Order
 from domain.orders.rules import EventKind, OrderStateConflict
 from domain.payments.models import Attempt
-from domain.payments.ports import ChargeAnswer, ChargeRequest, ChargeState, providers
+from domain.payments.ports import ChargeAnswer, ChargeRequest, ChargeState
 from domain.payments.routing import Offer
 from domain.payments.rules import LIVE
 
@@ -83,7 +83,7 @@ async def pay(
     if view is None or not vault.is_access_key(order_id, access_key):
         raise NotFound()
     order = view.order
-    offer = payments.route(method, order.ccy)
+    offer = await payments.through(order.merchant_id, payments.route(method, order.ccy))
     if view.parts["payments"]:
         # What this very call did before may be what would refuse it now: paid, delivered, unclear.
         earlier = await once.find()
@@ -151,11 +151,10 @@ async def _switch(
         return live
     if not is_waiting:
         raise OrderStateConflict(status=order.status.upper(), payment=live.state.upper())
+    at = await payments.reach(live.provider, live.provider_account)
     said = await _bounded(
         live.provider,
-        providers[live.provider].void(
-            account=live.provider_account, reference=ids.encode("pay", live.id)
-        ),
+        at.void(account=live.provider_account, reference=ids.encode("pay", live.id)),
     )
     if said.state is not ChargeState.VOIDED:
         raise OrderStateConflict(status=order.status.upper(), payment=live.state.upper())
@@ -218,7 +217,8 @@ async def _charge(
         must_authenticate=attempt.must_authenticate,
     )
     failpoint.reach("charge.before_call")
-    said = await _bounded(attempt.provider, providers[attempt.provider].charge(request))
+    at = await payments.reach(attempt.provider, attempt.provider_account)
+    said = await _bounded(attempt.provider, at.charge(request))
     failpoint.reach("charge.after_call")
     return said
 
@@ -251,9 +251,9 @@ async def _record(charge: Charge, attempt: Attempt, said: ChargeAnswer) -> Payin
 async def _give_up(charge: Charge, attempt: Attempt, said: ChargeAnswer, code: str) -> None:
     """No goods for an attempt the provider has opened: cancel it; late money is refunded."""
     payment_id = ids.encode("pay", attempt.id)
+    at = await payments.reach(attempt.provider, attempt.provider_account)
     answer = await _bounded(
-        attempt.provider,
-        providers[attempt.provider].void(account=attempt.provider_account, reference=payment_id),
+        attempt.provider, at.void(account=attempt.provider_account, reference=payment_id)
     )
     state = ChargeState.VOIDED if answer.state is ChargeState.VOIDED else ChargeState.UNKNOWN
     async with db.transaction():
@@ -279,7 +279,7 @@ async def check(attempt: Attempt) -> None:
     A provider that never saw the attempt may see it yet: our call can still be on its way. The reference is
     therefore closed there before anything here lets another attempt follow.
     """
-    provider = providers[attempt.provider]
+    provider = await payments.reach(attempt.provider, attempt.provider_account)
     facts = {"account": attempt.provider_account, "reference": ids.encode("pay", attempt.id)}
     said = await _bounded(attempt.provider, provider.query(**facts))
     if said.state is ChargeState.FAILED:

@@ -11,7 +11,7 @@ from domain.ledger import AccountKey, Transfer
 from domain.orders.models import Order
 from domain.orders.rules import EventKind, OrderStatus, may
 from domain.payments.models import Refund
-from domain.payments.ports import RefundAnswer, RefundRequest, RefundState, providers
+from domain.payments.ports import RefundAnswer, RefundRequest, RefundState
 
 CHECK_AGAIN_S = 20.0
 
@@ -35,7 +35,7 @@ async def send(refund_id: UUID) -> None:
     if refund.state not in payments.OPEN_REFUND:
         return
     name, account, charge_ref = await payments.provider_of(refund)
-    provider = providers[name]
+    provider = await payments.reach(name, account)
     reference = ids.encode("ref", refund.id)
     was_sent = not await payments.move_refund(refund.id, ("created",), "submitted")
     failpoint.reach("refund.before_call")
@@ -64,9 +64,8 @@ async def recheck(refund_id: UUID) -> None:
         raise NotFound()
     name, account, _ = await payments.provider_of(refund)
     with trace.span("provider", f"{name}.query_refund"):
-        said = await providers[name].query_refund(
-            account=account, reference=ids.encode("ref", refund.id)
-        )
+        provider = await payments.reach(name, account)
+        said = await provider.query_refund(account=account, reference=ids.encode("ref", refund.id))
     await hear(refund.id, said)
 
 

@@ -154,6 +154,7 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "approval": _only(
         "state", "approved_by", "approved_at", "usable_at", "ended_by", "ended_at", "note"
     ),
+    "provider_credential": _only("state", "version", "approved_by", "active_at", "ended_at"),
     "payout_method": _only("state", "version", "approved_by", "usable_at", "removed_at"),
     "security_alert": _only("acknowledged_at", "acknowledged_by", "note"),
     "read_count": _ALL,

@@ -16,6 +16,7 @@ TABLES = {
     "app": "partner_app",
     "whe": "webhook_endpoint",
     "pom": "payout_method",
+    "pac": "provider_credential",
 }
 
 

@@ -123,6 +123,8 @@ def _detail(kind: str, asked: Mapping[str, Any]) -> str:
     if kind == "payout.method":
         replaced = f" ← {asked['replaces']['account']}" if "replaces" in asked else ""
         return f"{asked['account']} {asked['currency']}{replaced}"
+    if kind == "provider.account":
+        return f"{asked['provider']}: {', '.join(asked['fields'].values())}"
     return kind
 
 

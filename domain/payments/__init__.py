@@ -1,5 +1,7 @@
 """Payments: attempts, the inbox of providers' words, captures and refunds."""
 
+from domain.payments.accounts import forget as forget_accounts
+from domain.payments.accounts import is_own, reach, through
 from domain.payments.attempts import (
     AttemptLive,
     Opening,
@@ -23,6 +25,17 @@ from domain.payments.captures import (
     taken_of,
 )
 from domain.payments.captures import of_order as captures_of
+from domain.payments.credentials import KIND as ACCOUNT_CHANGE
+from domain.payments.credentials import (
+    ProviderAccount,
+    ProviderAccountAsked,
+    ProviderAccountNotActive,
+    accounts_of,
+    approve_account,
+    find_account,
+    propose_account,
+    propose_account_removal,
+)
 from domain.payments.inbox import (
     WordUnreadable,
     put,
@@ -65,6 +78,7 @@ from domain.payments.saved import (
 )
 
 __all__ = [
+    "ACCOUNT_CHANGE",
     "MANUAL",
     "OPEN_REFUND",
     "SAVED_MAX",
@@ -74,12 +88,17 @@ __all__ = [
     "EvidenceUsed",
     "Offer",
     "Opening",
+    "ProviderAccount",
+    "ProviderAccountAsked",
+    "ProviderAccountNotActive",
     "Refund",
     "SavedMethod",
     "UnknownMethod",
     "Word",
     "WordUnreadable",
+    "accounts_of",
     "answer",
+    "approve_account",
     "attempts_of",
     "captures_of",
     "close",
@@ -88,13 +107,16 @@ __all__ = [
     "due",
     "due_for_check",
     "find",
+    "find_account",
     "find_refund",
     "find_saved",
+    "forget_accounts",
     "forget_method",
     "free",
     "give_back_capture",
     "intents",
     "is_evidence_used",
+    "is_own",
     "is_refund_evidence_used",
     "keep_methods",
     "keep_refund_evidence",
@@ -108,10 +130,13 @@ __all__ = [
     "open_attempts",
     "park_culprit",
     "parked_of",
+    "propose_account",
+    "propose_account_removal",
     "provider_of",
     "put",
     "put_answer",
     "put_manual",
+    "reach",
     "receive",
     "refunds_of",
     "retired",
@@ -121,6 +146,7 @@ __all__ = [
     "store",
     "sub_of",
     "taken_of",
+    "through",
     "token_of",
     "unpark",
     "waiting",

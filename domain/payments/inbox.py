@@ -12,8 +12,9 @@ from uuid import UUID
 from domain.core import bell, clock, db, failpoint, ids
 from domain.core.money import Money
 from domain.core.together import Together
+from domain.payments import accounts
 from domain.payments.models import Attempt, Word
-from domain.payments.ports import ChargeAnswer, ChargeState, Fact, providers
+from domain.payments.ports import ChargeAnswer, ChargeState, Fact
 from domain.payments.saved import seal_word
 
 ATTEMPT_PREFIX = "pay"
@@ -34,7 +35,7 @@ async def receive(provider: str, account: str, headers: Mapping[str, str], body:
 
     Errors: CallbackRefused, after which nothing has changed.
     """
-    facts = providers[provider].verify(account=account, headers=headers, body=body)
+    facts = await accounts.heard(provider, account, headers, body)
     failpoint.reach("inbox.before_tx")
     return await put(provider, account, facts, body=body)
 

@@ -6,6 +6,7 @@ A provider answers with *states*, never with the vendor's exceptions. Anything i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -254,4 +255,38 @@ class Provider(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CredentialField:
+    """One field of what a merchant's own account is reached with; `pattern` is what it must match whole.
+
+    `is_secret`: sealed and shown to nobody. `is_identity`: tells the account from others, and is never secret.
+    """
+
+    name: str
+    description: str
+    pattern: re.Pattern[str]
+    is_secret: bool = False
+    is_identity: bool = False
+
+
+class OwnAccount(Provider, Protocol):
+    """A provider as seen from a merchant's own account."""
+
+    async def prove(self) -> bool | None:
+        """Whether the provider takes these credentials; None when it does not answer."""
+        ...
+
+
+class TakesAccounts(Protocol):
+    """What a provider's plugin offers whose merchants may have accounts of their own."""
+
+    @property
+    def credentials(self) -> tuple[CredentialField, ...]: ...
+
+    def bound(self, account: str, values: Mapping[str, str]) -> OwnAccount:
+        """The provider as seen from the account that we call `account`, by credentials with every field."""
+        ...
+
+
 providers: dict[str, Provider] = {}
+own_accounts: dict[str, TakesAccounts] = {}

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 
 from domain.core import db, ids, promises, vault
 from domain.core.errors import NotFound
-from domain.payments import rules
+from domain.payments import accounts, rules
 from domain.payments.models import Word
 from domain.payments.ports import SavedToken, providers
 
@@ -210,8 +210,8 @@ async def forget_method(saved_id: UUID) -> bool:
     )
     if row is None:
         return True
-    provider = providers.get(row["provider"])
-    if provider is not None:
+    if row["provider"] in providers:
+        provider = await accounts.reach(row["provider"], row["provider_account"])
         token = await _unseal(saved_id, row["merchant_id"], row["key_version"], row["token_cipher"])
         if not await provider.forget(account=row["provider_account"], token=token):
             return False

@@ -5,12 +5,13 @@ The wire format is docs/guides/sandbox.md; this file shares no code with the pro
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,7 @@ from domain.payments.ports import (
     ChargeAnswer,
     ChargeRequest,
     ChargeState,
+    CredentialField,
     Fact,
     Method,
     MethodKind,
@@ -51,6 +53,21 @@ METHODS = (
     ),
 )
 
+# What a merchant's own account is reached with, as the gateway gives it when the account is opened.
+CREDENTIALS = (
+    CredentialField(
+        "account",
+        "The name of the account at the sandbox.",
+        re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII),
+        is_identity=True,
+    ),
+    CredentialField(
+        "secret",
+        "Its secret: 32 bytes in base64url.",
+        re.compile(r"[A-Za-z0-9_-]{43}=?", re.ASCII),
+        is_secret=True,
+    ),
+)
 _TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
 _Call = Coroutine[None, None, tuple[int, dict[str, Any]]]
 
@@ -67,7 +84,12 @@ class Sandbox:
     timeout_s: float = 3.0  # connect, wait for a free connection and read, together
     connections_max: int = 64
 
+    # A merchant's own account: what we call it, what the gateway calls it. `secret` is then its own.
+    own: tuple[str, str] | None = None
+    shared: Calls | None = field(default=None, repr=False, compare=False)
+
     name: str = field(default="sandbox", init=False)
+    credentials: tuple[CredentialField, ...] = field(default=CREDENTIALS, init=False, repr=False)
     methods: tuple[Method, ...] = field(default=METHODS, init=False, repr=False)
     success_word: bytes = field(default=b"success", init=False, repr=False)
     failure_word: bytes = field(default=b"fail", init=False, repr=False)
@@ -81,7 +103,30 @@ class Sandbox:
 
     @cached_property
     def _calls(self) -> Calls:
-        return Calls(self.base_url, self.timeout_s, self.connections_max, tries=TRIES_MAX)
+        return self.shared or Calls(
+            self.base_url, self.timeout_s, self.connections_max, tries=TRIES_MAX
+        )
+
+    def bound(self, account: str, values: Mapping[str, str]) -> Sandbox:
+        """The gateway as seen from a merchant's own account, over the same connections."""
+        secret = base64.urlsafe_b64decode(values["secret"].rstrip("=") + "=")
+        return replace(self, secret=secret, own=(account, values["account"]), shared=self._calls)
+
+    async def prove(self) -> bool | None:
+        """Whether the gateway knows the account by this secret; None when it does not say so itself."""
+        assert self.own is not None, "the platform's account is proved by its first call"
+        try:
+            status, answer = await self._call("GET", "/v1/account", self.own[0])
+        except Unproven as lost:
+            return False if lost.reason == "http_401" else None
+        return status == 200 and answer.get("account") == self.own[1]
+
+    def _there(self, account: str) -> str:
+        """What the gateway calls an account of ours."""
+        if self.own is None:
+            return account
+        assert account == self.own[0], (account, self.own[0])
+        return self.own[1]
 
     async def charge(self, request: ChargeRequest) -> ChargeAnswer:
         """Open a payment; safe to repeat. UNKNOWN whenever the answer is missing or unproved."""
@@ -99,17 +144,19 @@ class Sandbox:
         asked |= {"token": request.token} if request.token else {}
         asked |= {"must_authenticate": True} if request.must_authenticate else {}
         call = self._call("POST", "/v1/payments", request.account, asked)
-        return await _charged(call, request.account, request.reference, is_final=_for_good)
+        return await _charged(
+            call, self._there(request.account), request.reference, is_final=_for_good
+        )
 
     async def query(self, *, account: str, reference: str) -> ChargeAnswer:
         """Read a payment. FAILED only on the provider's signed word that it never saw it."""
         call = self._call("GET", f"/v1/payments/{_path(reference)}", account)
-        return await _charged(call, account, reference, is_final=_never_seen)
+        return await _charged(call, self._there(account), reference, is_final=_never_seen)
 
     async def void(self, *, account: str, reference: str) -> ChargeAnswer:
         """Close a reference for ever: CAPTURED when too late, else VOIDED, also when never seen."""
         call = self._call("POST", f"/v1/payments/{_path(reference)}/void", account, {})
-        return await _charged(call, account, reference, is_final=_never_seen)
+        return await _charged(call, self._there(account), reference, is_final=_never_seen)
 
     async def refund(self, request: RefundRequest) -> RefundAnswer:
         """Ask for money back; safe to repeat. FAILED on a signed refusal, UNKNOWN if unproved."""
@@ -120,12 +167,14 @@ class Sandbox:
             "reason": request.reason,
         }
         call = self._call("POST", "/v1/refunds", request.account, asked)
-        return await _refunded(call, request.account, request.reference, is_final=_for_good)
+        return await _refunded(
+            call, self._there(request.account), request.reference, is_final=_for_good
+        )
 
     async def query_refund(self, *, account: str, reference: str) -> RefundAnswer:
         """Read a refund. FAILED only on the signed word that it failed or was never seen."""
         call = self._call("GET", f"/v1/refunds/{_path(reference)}", account)
-        return await _refunded(call, account, reference, is_final=_never_seen)
+        return await _refunded(call, self._there(account), reference, is_final=_never_seen)
 
     async def forget(self, *, account: str, token: str) -> bool:
         """Delete a saved method. True only on the signed word that it is gone or was never there."""
@@ -134,7 +183,10 @@ class Sandbox:
                 "POST", "/v1/methods/forget", account, {"token": token}
             )
             if status < 400:
-                return (answer.get("account"), answer.get("forgotten")) == (account, True)
+                return (answer.get("account"), answer.get("forgotten")) == (
+                    self._there(account),
+                    True,
+                )
             return _never_seen(status, _error(answer)[0])
         except Unproven:
             return False
@@ -160,14 +212,15 @@ class Sandbox:
             raise _refused(400, "header_missing")
         if not NAME.fullmatch(account) or not _TIMESTAMP.fullmatch(timestamp):
             raise _refused(401, "signature")
-        base = _base("callback", account, timestamp, event_id)
-        proof = self._sign("callback", account, base, body)
+        there = self._there(account)
+        base = _base("callback", there, timestamp, event_id)
+        proof = self._sign("callback", there, base, body)
         if not hmac.compare_digest(proof, signature.encode("utf-8", "backslashreplace")):
             raise _refused(401, "signature")
         if abs(clock.now().timestamp() - int(timestamp)) > AGE_MAX_S:
             raise _refused(401, "stale")
         try:
-            return [sandbox_words.fact(strict.json_object(body), account, event_id)]
+            return [sandbox_words.fact(strict.json_object(body), there, event_id)]
         except Unproven as unreadable:
             raise _refused(400, unreadable.reason) from None
 
@@ -184,6 +237,7 @@ class Sandbox:
         self, method: str, path: str, account: str, asked: Mapping[str, object] | None = None
     ) -> tuple[int, dict[str, Any]]:
         """(status, fields) of an answer signed for this very request. Errors: Unproven."""
+        account = self._there(account)
         assert NAME.fullmatch(account), account
         body = b"" if asked is None else json.dumps(asked, separators=(",", ":")).encode()
         timestamp, nonce = str(int(clock.now().timestamp())), secrets.token_hex(8)

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from domain.core.settings import Settings, settings
 from server.sandbox import challenge, outcomes, page, statements, wire
+from server.sandbox.accounts import Accounts
 from server.sandbox.book import Book, Payment
 from server.sandbox.callbacks import RETRY_S, Courier
 from server.sandbox.outcomes import Outcome, outcome
@@ -58,6 +59,7 @@ class SandboxConfig:
 class Sandbox:
     """The provider's parts, alive between start and stop of the application."""
 
+    accounts: Accounts
     book: Book
     courier: Courier
     payments: Payments
@@ -72,6 +74,7 @@ class Sandbox:
         """Open the book, arm what is due, and stop in the opposite order."""
         config = self.config
         self.book = Book(config.data_dir / "sandbox.db")
+        self.accounts = Accounts(self.book, self.keys)
         self.courier = Courier(self.book, self.keys, config.now, config.retry_s)
         self.payments = Payments(self.book, self.courier, config.now, config.autoconfirm_ms)
         self.refunds = Refunds(self.book, self.courier, config.now)
@@ -123,6 +126,9 @@ def create_app(config: SandboxConfig | None = None) -> Starlette:
             api("/v1/methods/forget", "POST", _forget),
             api("/v1/refunds", "POST", _refund),
             api("/v1/refunds/{reference}", "GET", _query_refund),
+            api("/v1/account", "GET", _account),
+            api("/v1/accounts", "POST", _open_account),
+            api("/v1/account/secret", "POST", _renew_secret),
             Route("/pay/{payment_id}", show, methods=["GET"]),
             Route("/pay/{payment_id}/{choice}", click, methods=["POST"]),
             Route("/challenge/{payment_id}", ask, methods=["GET"]),
@@ -144,8 +150,8 @@ async def _answer(sandbox: Sandbox, request: Request, endpoint: Endpoint) -> Res
     raw = await request.body()
     path = request.scope["raw_path"].decode("latin-1")
     try:
-        caller = wire.prove(
-            sandbox.keys, request.headers, request.method, path, raw, sandbox.config.now()
+        caller = sandbox.accounts.prove(
+            request.headers, request.method, path, raw, sandbox.config.now()
         )
     except Refusal as refusal:  # unsigned: who asks is not known
         return Response(refusal.body(), refusal.status, media_type="application/json")
@@ -221,6 +227,25 @@ async def _query_refund(
 ) -> Answer:
     refund = sandbox.refunds.find(caller.account, request.path_params["reference"])
     return 200, statements.refund(refund)
+
+
+async def _account(
+    sandbox: Sandbox, caller: Caller, request: Request, asked: dict[str, Any]
+) -> Answer:
+    return 200, {"account": caller.account}
+
+
+async def _open_account(
+    sandbox: Sandbox, caller: Caller, request: Request, asked: dict[str, Any]
+) -> Answer:
+    account = wire.text(asked, "account", wire.NAME.fullmatch)
+    return 201, {"account": account, "secret": sandbox.accounts.open(caller, account)}
+
+
+async def _renew_secret(
+    sandbox: Sandbox, caller: Caller, request: Request, asked: dict[str, Any]
+) -> Answer:
+    return 200, {"account": caller.account, "secret": sandbox.accounts.renew(caller)}
 
 
 async def _test_modes(

@@ -30,6 +30,9 @@ CREATE TABLE IF NOT EXISTS refund (
 CREATE TABLE IF NOT EXISTS method (
     token TEXT PRIMARY KEY, account TEXT NOT NULL, is_forgotten INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS account (
+    account TEXT PRIMARY KEY, secret BLOB NOT NULL, waiting BLOB
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS callback (
     event_id TEXT PRIMARY KEY, tries INTEGER NOT NULL, next_at REAL, data BLOB NOT NULL
 ) WITHOUT ROWID;
@@ -155,6 +158,29 @@ class Book:
             "SELECT data FROM refund WHERE account = ? AND reference = ?", (account, reference)
         ).fetchone()
         return None if row is None else Refund(**orjson.loads(row[0]))
+
+    def accounts(self) -> list[tuple[str, bytes, bytes | None]]:
+        """Every account that was opened: its secret, and the next one that it has not used yet."""
+        return self._sql.execute("SELECT account, secret, waiting FROM account").fetchall()
+
+    def has_account(self, account: str) -> bool:
+        """Whether an account was opened."""
+        return self.secret_of(account) is not None
+
+    def secret_of(self, account: str) -> bytes | None:
+        """The secret of an account that was opened."""
+        row = self._sql.execute(
+            "SELECT secret FROM account WHERE account = ?", (account,)
+        ).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def keep_account(self, account: str, secret: bytes, waiting: bytes | None) -> None:
+        """Write an account and its secrets."""
+        self._sql.execute(
+            "INSERT INTO account (account, secret, waiting) VALUES (?, ?, ?)"
+            " ON CONFLICT (account) DO UPDATE SET secret = excluded.secret, waiting = excluded.waiting",
+            (account, secret, waiting),
+        )
 
     def has_method(self, account: str, token: str) -> bool:
         """Whether an account may charge by this token."""

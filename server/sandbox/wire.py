@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,56 +66,82 @@ class Refusal(Exception):
 
 
 class Keys:
-    """One key per direction and account, derived from the shared secret."""
+    """One key per direction and account: from the account's own secret, else derived from the shared one.
+
+    An account that was opened has a secret of its own, and for a while the next one beside it: whichever it signs a
+    request with is the one it is answered and called back with from then on.
+    """
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) < 24:
             raise ValueError("KAMI_SANDBOX_SECRET is missing or too short")
         self._secret = secret
+        self._own: dict[str, bytes] = {}
         self._known: dict[tuple[str, str], bytes] = {}
 
-    def sign(self, direction: str, account: str, parts: tuple[str, ...], body: bytes) -> str:
-        """`v1=` and the hex HMAC-SHA256 over the base string and the raw body."""
+    def use(self, account: str, secret: bytes) -> None:
+        """From now on the account has this secret of its own."""
+        self._own[account] = secret
+        for direction in ("request", "response", "callback"):
+            self._known.pop((direction, account), None)
+
+    def sign(
+        self,
+        direction: str,
+        account: str,
+        parts: tuple[str, ...],
+        body: bytes,
+        secret: bytes | None = None,
+    ) -> str:
+        """`v1=` and the hex HMAC-SHA256 over base string and raw body; `secret` in the place of the account's."""
         base = "\n".join(("v1", direction, account, *parts, "")).encode()
-        key = self._known.get((direction, account))
+        key = None if secret else self._known.get((direction, account))
         if key is None:
             label = f"kami-sandbox/v1/{direction}/{account}".encode()
-            key = hmac.digest(self._secret, label, "sha256")
-            if len(self._known) < KEYS_MAX:
+            key = hmac.digest(secret or self._own.get(account, self._secret), label, "sha256")
+            if secret is None and len(self._known) < KEYS_MAX:
                 self._known[direction, account] = key
         return "v1=" + hmac.digest(key, base + body, "sha256").hex()
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, proved: `signature` is what our answer is bound to."""
+    """Who asks, proved: `signature` is what our answer is bound to, `secret` what it was made with if not the account's
+    own."""
 
     account: str
     signature: str
+    secret: bytes | None = field(default=None, repr=False)
 
 
 def prove(
-    keys: Keys, headers: Mapping[str, str], method: str, path: str, body: bytes, now: float
+    keys: Keys,
+    headers: Mapping[str, str],
+    method: str,
+    path: str,
+    body: bytes,
+    now: float,
+    secret: bytes | None = None,
 ) -> Caller:
-    """The account that signed this request. Errors: Refusal 401, which is never signed."""
+    """The account that signed this request, with `secret` instead of its own. Errors: Refusal 401, never signed."""
     account = headers.get("sandbox-account", "")
     timestamp = headers.get("sandbox-timestamp", "")
     nonce = headers.get("sandbox-nonce", "")
     claimed = headers.get("sandbox-signature", "")
     if not (NAME.fullmatch(account) and NAME.fullmatch(nonce) and _SECONDS.fullmatch(timestamp)):
         raise Refusal(401, "unauthenticated", "account, nonce or timestamp is missing")
-    right = keys.sign("request", account, (timestamp, nonce, method, path), body)
+    right = keys.sign("request", account, (timestamp, nonce, method, path), body, secret)
     if not hmac.compare_digest(right.encode(), claimed.encode("latin-1", "replace")):
         raise Refusal(401, "unauthenticated", "the signature does not match")
     if abs(now - int(timestamp)) > AGE_MAX_S:
         raise Refusal(401, "unauthenticated", "the timestamp is more than 300 s off")
-    return Caller(account, claimed)
+    return Caller(account, claimed, secret)
 
 
 def answer_headers(keys: Keys, caller: Caller, status: int, body: bytes) -> dict[str, str]:
     """Headers that bind an answer to the request it belongs to."""
     parts = (caller.signature, str(status))
-    return {"sandbox-signature": keys.sign("response", caller.account, parts, body)}
+    return {"sandbox-signature": keys.sign("response", caller.account, parts, body, caller.secret)}
 
 
 def callback_headers(

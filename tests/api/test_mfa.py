@@ -303,6 +303,7 @@ def test_what_takes_a_proof_says_so_in_the_contract() -> None:
         *("proposeManualPayment", "approveManualPayment", "closeMoneyException"),
         *("proposeManualRefund", "approveManualRefund"),
         *("proposeGoodsExport", "approveGoodsExport"),
+        *("proposeProviderAccount", "proposeProviderAccountRemoval"),
         *("acknowledgeAlert", "plantHoneyKeys", "traceKey"),
         *("approveChange", "proposePayoutMethod", "proposePayoutMethodRemoval"),
         *("inviteMember", "changeMemberRole", "removeMember"),

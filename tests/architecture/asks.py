@@ -22,6 +22,8 @@ QUERIES: Mapping[str, Arguments] = {
     "Query.approvals merchant": lambda w, c: {"merchantId": w.merchant, "first": 5},
     "Query.securityAlerts": lambda w, c: {"first": 5},
     "Query.securityAlerts merchant": lambda w, c: {"merchantId": w.merchant, "first": 5},
+    "Query.providerAccountKinds": lambda w, c: {},
+    "Query.providerAccounts": lambda w, c: {"merchantId": w.merchant},
     "Query.payoutMethods": lambda w, c: {"merchantId": w.merchant},
     "Query.goodReports": lambda w, c: {"first": 5},
     "Query.merchantCoupons": lambda w, c: {"merchantId": w.merchant, "first": 5},
@@ -82,6 +84,15 @@ MUTATIONS: Mapping[str, Arguments] = {
     "Mutation.acknowledgeAlert": lambda w, c: {"alertId": w.alert, "note": ""},
     "Mutation.plantHoneyKeys": lambda w, c: {"lotId": w.lot, "count": 0},
     "Mutation.traceKey": lambda w, c: {"merchantId": w.merchant, "content": ""},
+    "Mutation.proposeProviderAccount": lambda w, c: {
+        "merchantId": w.merchant,
+        "provider": "?",
+        "fields": [],
+    },
+    "Mutation.proposeProviderAccountRemoval": lambda w, c: {
+        "providerAccountId": w.provider_account,
+        "expectedVersion": 99,
+    },
     "Mutation.approveChange": lambda w, c: {"approvalId": w.change, "requestHash": "00"},
     "Mutation.declineApproval": lambda w, c: {"approvalId": w.change, "note": "x" * 201},
     "Mutation.proposePayoutMethod": lambda w, c: {

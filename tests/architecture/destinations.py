@@ -1,18 +1,21 @@
-"""Payout destinations in every state, and security alerts, of the shop where a lot has happened."""
+"""Payout destinations in every state, a provider account and security alerts of the shop where a lot has happened."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
-from domain import alarms, identity, payouts
+from domain import alarms, identity, payments, payouts
 from domain.alarms import AlertKind
 from domain.core import clock, ids
 from domain.core.audit import Actor
 from domain.core.four_eyes import Approval
 from domain.core.once import Once
 from domain.identity import Viewer
+from domain.payments.ports import own_accounts
 from domain.payouts import Destination, MethodKind, Replaced
 from tests import make
+from tests.platform import Platform
 
 
 async def destinations_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str, str]:
@@ -61,3 +64,29 @@ async def alerts_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[st
     second = await alarms.ring(of.merchant_id, AlertKind.EXPORT_RATE, "b", {"count": 9}, by=by)
     assert second is not None
     return {"alert": ids.encode("alr", second)}
+
+
+async def accounts_of(
+    platform: Platform, of: make.Shop, viewers: dict[str, Viewer | None], monkeypatch: Any
+) -> dict[str, str]:
+    """An account at the sandbox that was active for a moment; its id."""
+    owner, finance = viewers["owner"], viewers["finance"]
+    assert owner is not None
+    assert finance is not None
+    monkeypatch.setitem(own_accounts, "sandbox", platform.sandbox.adapter())
+    made = await platform.sandbox.api("POST", "/v1/accounts", {"account": "mine"}, account="main")
+    asked = await payments.propose_account(
+        of.merchant_id, "sandbox", made, asked_by=owner.account_id, once=_once("account")
+    )
+    by = await identity.approver(finance.account_id, of.merchant_id)
+    await payments.approve_account(asked.id, asked.request_hash, approved_by=by)
+    gone = await payments.propose_account_removal(
+        of.merchant_id, asked.subject_id, 2, asked_by=owner.account_id, once=_once("gone")
+    )
+    await payments.approve_account(gone.id, gone.request_hash, approved_by=by)
+    payments.forget_accounts()
+    return {"provider_account": ids.encode("pac", asked.subject_id)}
+
+
+def _once(key: str) -> Once:
+    return Once("matrix", key, key.encode())

@@ -14,7 +14,14 @@ from tests.architecture import matrix
 from tests.architecture.world import world
 
 OUTSIDE = {"anonymous", "other_buyer", "other_owner"}
-OPEN = {"Query.market", "Query.shop", "Query.node shp", "Query.node prd", "Query.node var"}
+OPEN = {
+    "Query.providerAccountKinds",
+    "Query.market",
+    "Query.shop",
+    "Query.node shp",
+    "Query.node prd",
+    "Query.node var",
+}
 
 # Members of unions that the sandbox provider and a healthy stream never give.
 MAY_BE_MISSING = {

@@ -43,7 +43,7 @@ from server.graphql import shaping, trusted
 from server.graphql.limits import GENEROUS, LocalBuckets
 from tests import horizon, make
 from tests.architecture.bulk_jobs import jobs_of
-from tests.architecture.destinations import alerts_of, destinations_of
+from tests.architecture.destinations import accounts_of, alerts_of, destinations_of
 from tests.platform import Platform, running, uuid_of
 
 ADDRESS = "203.0.113.9"
@@ -114,6 +114,7 @@ class World:
     alert: str
     change: str
     payout_method: str
+    provider_account: str
     coupon: str
     lot: str
     report: str
@@ -244,6 +245,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             **await trouble_of(platform, mine, order, key, viewers),
             **await destinations_of(mine, viewers),
             **await alerts_of(mine, viewers),
+            **await accounts_of(platform, mine, viewers, monkeypatch),
             **await webhooks_of(mine, monkeypatch),
             **await apps_of(mine, viewers),
             **await jobs_of(mine, owner),
