@@ -13,15 +13,7 @@ from uuid import UUID
 
 from joserfc.jwk import ECKey
 
-from domain import (
-    catalogue,
-    identity,
-    orders,
-    partners,
-    payments,
-    settlement,
-    webhooks,
-)
+from domain import catalogue, identity, orders, partners, payments, settlement, webhooks
 from domain.catalogue import Delivery, PriceList, Source
 from domain.core import clock, db, ids, live
 from domain.core.audit import Actor
