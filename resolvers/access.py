@@ -18,6 +18,7 @@ from domain.core.errors import NotFound
 from domain.core.money import Money
 from domain.identity import Forbidden, OperatorRole, Role, Unauthenticated, Viewer
 from domain.orders import Order
+from domain.partners import Scope, Seller
 from resolvers.context import Context
 
 # Who may do what in a merchant; an owner may all of it, an admin of the platform too.
@@ -151,6 +152,40 @@ async def key_for(
         ):
             return vault.access_key(order_id)
     raise NotFound(path=path)
+
+
+async def is_buyer(context: Context, order_id: UUID, access_key: str | None) -> bool:
+    """Whether an access key makes the caller the order's buyer.
+
+    An app is in the buyer's place for what it placed itself, in the merchant of its grant, and for nothing else:
+    another order's key, wherever it has it from, opens nothing.
+    """
+    if not vault.is_access_key(order_id, access_key):
+        return False
+    app = context.viewer.app if context.viewer is not None else None
+    if app is None:
+        return True
+    return Scope.CHECKOUT_WRITE in app.scopes and await partners.sold(
+        app.app_id, app.merchant_id, order_id
+    )
+
+
+def reads_orders(context: Context) -> bool:
+    """Whether orders are read by right: an app takes a scope for it, a person's role says the rest."""
+    app = context.viewer.app if context.viewer is not None else None
+    return app is None or Scope.ORDERS_READ in app.scopes
+
+
+def selling(context: Context) -> UUID | None:
+    """The grant of the app that asks; None for people."""
+    app = context.viewer.app if context.viewer is not None else None
+    return None if app is None else app.grant_id
+
+
+def seller(context: Context) -> Seller | None:
+    """The app that sells; None when a buyer does everything themselves."""
+    app = context.viewer.app if context.viewer is not None else None
+    return None if app is None else Seller(app.app_id, app.grant_id, app.merchant_id)
 
 
 def may_see_money(context: Context, merchant_id: UUID) -> bool:

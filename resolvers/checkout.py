@@ -8,11 +8,12 @@ import strawberry
 from strawberry import Parent
 
 import i18n
-from domain import checkout, fx, geo
+from domain import checkout, fx, geo, merchants
 from domain.core import ids
-from domain.core.errors import DomainError, FieldInvalid, InputInvalid
+from domain.core.errors import DomainError, FieldInvalid, InputInvalid, NotFound
 from domain.core.money import Money
 from domain.orders import LINES_MAX, OrderView
+from domain.partners import Seller
 from resolvers import access, payments, visitors
 from resolvers.context import Asked
 from resolvers.inputs import MoneyInput, decode
@@ -54,7 +55,8 @@ class StartCheckoutInput:
     )
     contact: ContactInput = strawberry.field(description="Where the buyer is reached.")
     country: CountryCode | None = strawberry.field(
-        default=None, description="Where the buyer is; from the address when omitted."
+        default=None,
+        description="Where the buyer is; from the address when omitted, but an app has to say it.",
     )
     currency: CurrencyCode | None = strawberry.field(
         default=None, description="What the buyer pays in; the country's when omitted."
@@ -110,6 +112,7 @@ async def start(info: Asked, input: StartCheckoutInput) -> Begun:
         payable=fx.payable(),
     )
     locale = i18n.negotiate(input.contact.locale) if input.contact.locale else None
+    seller = await _seller(info, input)
     lines, shown = _lines(input.lines)
     started = await checkout.start(
         checkout.Cart(
@@ -120,17 +123,37 @@ async def start(info: Asked, input: StartCheckoutInput) -> Begun:
             market=market,
             coupon=input.coupon or None,
             shown=shown,
+            seller=seller,
+            request_id=info.context.request_id,
         ),
         visitors.of(info, input.signals),
         info.context.once(info),
     )
+    seen = Seen(OrderView(started.order), is_buyer=True, sees_split=False)
+    seen.grant_id = access.selling(info.context)
     return Begun(
-        Seen(OrderView(started.order), is_buyer=True, sees_split=False),
+        seen,
         started.access_key,
         started.quote,
         input.signals,
         checkout.locked_until(started.quote, started.order),
     )
+
+
+async def _seller(info: Asked, input: StartCheckoutInput) -> Seller | None:
+    """The app that sells, in its own merchant's shops only; it says where its buyer is, for we do not see them.
+
+    Errors: NotFound for every other shop, FieldInvalid.
+    """
+    seller = access.seller(info.context)
+    if seller is None:
+        return None
+    shop = await merchants.shop_by_handle(input.shop)
+    if shop is None or shop.merchant_id != seller.merchant_id:
+        raise NotFound(path=("input", "shop"))
+    if input.country is None and info.context.asked_country is None:
+        raise FieldInvalid(path=("input", "country"), reason="apps_say_where")
+    return seller
 
 
 @strawberry.input(description="Buy again with a saved method: one call, no page to open.")

@@ -11,12 +11,12 @@ from uuid import UUID
 import strawberry
 from strawberry import Parent
 
-from domain import catalogue, checkout, fx, merchants, orders, payments
-from domain.core import ids, vault
+from domain import catalogue, checkout, fx, merchants, orders, partners, payments
+from domain.core import ids
 from domain.core.errors import NotFound
 from domain.core.money import Money
 from domain.orders import OrderView
-from domain.partners import Scope
+from domain.partners import Scope, Source
 from domain.payments import Offer
 from domain.settlement import FundsLeg
 from domain.settlement.rules import buyers_leg
@@ -34,13 +34,15 @@ _PART_OF = {"lines": "lines", "payments": "payments", "timeline": "timeline", "f
 class Seen:
     """An order as one caller may see it: its buyer is shown the goods, who reads the merchant's money its split.
 
-    `account_id` is the buyer's, when a proved address opened it and not the access key.
+    `account_id` is the buyer's, when a proved address opened it and not the access key; `grant_id` that of the app
+    which placed it and stands in its buyer's place.
     """
 
     view: OrderView
     is_buyer: bool
     sees_split: bool
     account_id: UUID | None = None
+    grant_id: UUID | None = None
     revealed: list[catalogue.Good] | None = None
 
     @property
@@ -121,7 +123,10 @@ def parts_for(names: Iterable[str]) -> frozenset[str]:
 
 async def by_id(info: Asked, id: strawberry.ID, access_key: str | None = None) -> Seen | None:
     """An order for its buyer (access key, or proved address), its merchant's members or an operator; else None."""
-    return await _look_up(info, id, access_key, parts_of(info))
+    found = await _look_up(info, id, access_key, parts_of(info))
+    if found is not None and not found.is_buyer and not access.reads_orders(info.context):
+        return None
+    return found
 
 
 async def _look_up(
@@ -131,9 +136,10 @@ async def _look_up(
         order_id = ids.decode(public_id, "ord")
     except ids.IdInvalid:
         return None
-    is_buyer = vault.is_access_key(order_id, access_key)
+    is_buyer = await access.is_buyer(info.context, order_id, access_key)
     if not is_buyer and info.context.viewer is None:
         return None
+    grant_id = access.selling(info.context) if is_buyer else None
     view = await orders.view(order_id, parts)
     if view is None:
         return None
@@ -142,7 +148,7 @@ async def _look_up(
     if not (is_buyer or access.may_see(info.context, view.order.merchant_id)):
         return None
     sees_split = access.may_see_money(info.context, view.order.merchant_id)
-    return Seen(view, is_buyer, sees_split, account_id)
+    return Seen(view, is_buyer, sees_split, account_id, grant_id)
 
 
 def of_viewer(info: Asked, row: orders.Order) -> Seen:
@@ -168,6 +174,16 @@ async def _views(pairs: list[tuple[UUID, str]]) -> Sequence[list[list[Any]]]:
         view.parts[part] if (view := found[part].get(order_id)) is not None else []
         for order_id, part in pairs
     ]
+
+
+async def _sources(order_ids: list[UUID]) -> Sequence[Source | None]:
+    found = await partners.sources(order_ids)
+    return [found.get(order_id) for order_id in order_ids]
+
+
+async def source(seen: Parent[Seen], info: Asked) -> Source | None:
+    """The app that placed an order; None when its buyer did."""
+    return await info.context.load(_sources, seen.order.id)
 
 
 async def part(info: Asked, seen: Seen, name: str) -> list[list[Any]]:
@@ -286,7 +302,10 @@ async def _reveal(seen: Seen, request_id: str) -> list[catalogue.Good]:
 
 
 def _visitor(seen: Seen, request_id: str) -> catalogue.Actor:
-    """Who is shown goods. Access key and account are one visitor each, however often: one reveal, one audit row."""
+    """Who is shown goods. Key, account and app are one visitor each, however often: one reveal, one audit row."""
+    if seen.grant_id is not None:
+        grant = ids.encode("gnt", seen.grant_id)
+        return catalogue.Actor("app", grant, session=f"app:{grant}", request_id=request_id)
     if seen.account_id is None:
         return catalogue.Actor("buyer", seen.order.number, session="buyer", request_id=request_id)
     account = str(seen.account_id)
@@ -320,7 +339,7 @@ class Refunded:
 
 async def request_refund(info: Asked, input: RequestRefundInput) -> Refunded:
     """Book a refund and send it to the provider; its progress is on the order's timeline."""
-    seen = await by_id(info, input.order_id)
+    seen = await _look_up(info, input.order_id, None, parts_of(info))
     if seen is None:
         raise NotFound(path=("input", "orderId"))
     access.require_merchant(info.context, seen.order.merchant_id, *access.REFUNDERS)

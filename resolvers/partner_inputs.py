@@ -162,7 +162,7 @@ class AppInput:
 class AppLimitInput:
     """One per scope and currency."""
 
-    scope: str = strawberry.field(description="refunds:write")
+    scope: str = strawberry.field(description="refunds:write or checkout:write")
     most: MoneyInput = strawberry.field(description="In all, as long as the grant lives.")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from uuid import UUID
 
 import strawberry
 
 from domain import checkout, geo, payments
-from domain.core.errors import FieldInvalid
+from domain.core.errors import FieldInvalid, NotFound
 from domain.core.money import Money
+from domain.identity import Forbidden
 from domain.orders import OrderView
 from domain.payments.ports import Method
 from resolvers import access, visitors
@@ -87,6 +89,8 @@ class PayInput:
 async def pay(info: Asked, input: PayInput) -> Paid:
     """Start or continue paying; what the buyer does next is in `nextAction`."""
     order_id = decode(input.order_id, "ord", "orderId")
+    if access.seller(info.context) is not None:
+        await _check_app(info, input, order_id)
     key = await access.key_for(
         info.context, order_id, input.access_key, saved=input.saved_method_id is not None
     )
@@ -102,7 +106,20 @@ async def pay(info: Asked, input: PayInput) -> Paid:
         if input.saved_method_id
         else None,
     )
-    return paid(paying)
+    made = paid(paying)
+    made.seen.grant_id = access.selling(info.context)
+    return made
+
+
+async def _check_app(info: Asked, input: PayInput, order_id: UUID) -> None:
+    """An app pays for what it placed itself, and never by what a buyer has saved.
+
+    Errors: NotFound, in the same words as a wrong key; Forbidden.
+    """
+    if not await access.is_buyer(info.context, order_id, input.access_key):
+        raise NotFound()
+    if input.saved_method_id is not None or input.save_method:
+        raise Forbidden()
 
 
 def paid(paying: checkout.Paying, access_key: str | None = None) -> Paid:

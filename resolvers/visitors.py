@@ -1,5 +1,6 @@
 """Who is at the door: the client's address and the hints it sends about itself."""
 
+import ipaddress
 import re
 from enum import Enum
 
@@ -7,6 +8,7 @@ import strawberry
 from strawberry.scalars import JSON
 
 from domain import checkout, geo
+from domain.core import ids, vault
 from resolvers.context import Asked
 
 DEVICE_MAX = 128
@@ -41,6 +43,11 @@ class SignalsInput:
         default=None, description="A stable id the client keeps, at most 128 characters."
     )
     time_zone: str | None = strawberry.field(default=None, description="IANA zone of the device.")
+    buyer_address: str | None = strawberry.field(
+        default=None,
+        description="From an app that sells: the address its buyer seems to have. A hint for risk alone, kept as a "
+        "hash; where the buyer is says `country`. Of anybody else it is ignored.",
+    )
     behaviour: JSON | None = strawberry.field(
         default=None, description="Free-form measurements of the page, at most 16 levels deep."
     )
@@ -49,6 +56,14 @@ class SignalsInput:
 def platform_of(signals: SignalsInput | None) -> geo.Platform | None:
     """The platform a client named."""
     return geo.Platform(signals.platform.value) if signals and signals.platform else None
+
+
+def _address(text: str | None) -> str | None:
+    """An IP address in its one spelling; None for anything else."""
+    try:
+        return None if text is None else str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
 
 
 def of(info: Asked, signals: SignalsInput | None) -> checkout.Visitor:
@@ -64,9 +79,16 @@ def of(info: Asked, signals: SignalsInput | None) -> checkout.Visitor:
             kept["behaviour"] = signals.behaviour
     place = context.market
     platform = platform_of(signals)
+    is_located = place.source is geo.Source.GEOIP
+    if context.viewer is not None and (app := context.viewer.app) is not None:
+        # The address is the app's: it says nothing of where the buyer is, and what the app says of it is no proof.
+        is_located = False
+        kept["app"] = ids.encode("app", app.app_id)
+        if signals is not None and (known := _address(signals.buyer_address)) is not None:
+            kept["buyer_address"] = vault.fingerprint("address", known).hex()
     return checkout.Visitor(
         address=context.address or "unknown",
-        geo_country=place.country if place.source is geo.Source.GEOIP else None,
+        geo_country=place.country if is_located else None,
         device_id=signals.device_id[:DEVICE_MAX] if signals and signals.device_id else None,
         platform=platform.value if platform else "",
         signals=kept,

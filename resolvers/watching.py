@@ -12,7 +12,7 @@ from uuid import UUID
 import strawberry
 
 from domain import orders
-from domain.core import clock, ids, live, vault
+from domain.core import clock, ids, live
 from domain.core.errors import NotFound
 from domain.orders import OrderView
 from resolvers import access, page
@@ -41,6 +41,7 @@ class Sight(NamedTuple):
     is_buyer: bool
     sees_split: bool
     account_id: UUID | None = None  # whose proved address opens it
+    grant_id: UUID | None = None  # of the app that placed it
 
 
 class Watched:
@@ -87,7 +88,7 @@ async def watch(
         subject = ids.decode(order_id, "ord")
     except ids.IdInvalid:
         raise NotFound(path=("orderId",)) from None
-    is_buyer = vault.is_access_key(subject, access_key)
+    is_buyer = await access.is_buyer(info.context, subject, access_key)
     if not is_buyer and info.context.viewer is None:
         raise NotFound(path=("orderId",))
     look = _look(parts_of(info, "order"))
@@ -114,10 +115,13 @@ async def watch(
 def _sight(info: Asked, found: Watched, *, is_buyer: bool) -> Sight | None:
     merchant_id = found.view.order.merchant_id
     account_id = None if is_buyer else access.buyer_of(info.context, found.view.order)
+    grant_id = access.selling(info.context) if is_buyer else None
     is_buyer = is_buyer or account_id is not None
-    if not (is_buyer or access.may_see(info.context, merchant_id)):
+    by_right = access.may_see(info.context, merchant_id) and access.reads_orders(info.context)
+    if not (is_buyer or by_right):
         return None
-    return Sight(is_buyer, access.may_see_money(info.context, merchant_id), account_id)
+    sees_split = access.may_see_money(info.context, merchant_id)
+    return Sight(is_buyer, sees_split, account_id, grant_id)
 
 
 @lru_cache(maxsize=64)

@@ -12,6 +12,7 @@ from resolvers import checkout as resolve
 from resolvers import payments as resolve_payments
 from resolvers.checkout import Begun
 from resolvers.payments import Forgotten
+from schema.app_limits import AppLimitExceeded
 from schema.field import Who, derived, field, mutation_field, object_type
 from schema.markets import FxQuote
 from schema.money import Money
@@ -132,6 +133,7 @@ class PaymentMethodUnavailable(Problem):
 
 StartCheckoutResult = Annotated[
     Checkout
+    | AppLimitExceeded
     | OutOfStock
     | PriceChanged
     | CouponInvalid

@@ -12,6 +12,7 @@ from domain.core import ids
 from domain.core.money import Money as CoreMoney
 from domain.orders import EventKind, Line
 from domain.orders import OrderStateConflict as StateConflict
+from domain.partners import Source
 from domain.settlement import FundsLeg
 from domain.settlement import RefundExceedsCaptured as ExceedsCaptured
 from resolvers import following, watching
@@ -147,6 +148,18 @@ class OrderEvent:
     )
 
 
+@object_type(description="An app that placed an order: a till, a bot.", rows=(Source,))
+class OrderSource:
+    """Under a grant of the shop's merchant."""
+
+    app_id: strawberry.ID = derived(
+        lambda row: ids.encode("app", row.app_id), description="The app, `app_…`."
+    )
+    app_name: str | None = derived(
+        lambda row: row.name, description="Its name; null when it is deleted since."
+    )
+
+
 @object_type(description="A thing bought in a shop: lines, payments, events, goods.", rows=(Seen,))
 class Order(Node):
     """Opened by its buyer with the access key, by its merchant and operators by right."""
@@ -175,6 +188,10 @@ class Order(Node):
         lambda seen: seen.order.expires_at, description="Until when it can be paid."
     )
     shop: Shop = field(description="Where it was bought.", resolver=resolve.shop)
+    source: OrderSource | None = field(
+        description="The app that placed it for the buyer; null when the buyer did.",
+        resolver=resolve.source,
+    )
     quote: FxQuote | None = field(
         description="The rate locked for it; null when the shop prices in the order's currency.",
         resolver=resolve.quote,

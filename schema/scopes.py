@@ -35,6 +35,9 @@ _SHELF = Scope.CATALOGUE_WRITE
 _STOCK = Scope.STOCK_WRITE
 _ORDERS = Scope.ORDERS_READ
 _MONEY = Scope.MONEY_READ
+_CHECKOUT = Scope.CHECKOUT_WRITE
+# One of the two: who may read all orders, and who may read those it placed itself; the resolver tells them apart.
+_SALE = f"{_ORDERS}|{_CHECKOUT}"
 
 # What a bulk job does is looked at by itself: it takes the scopes of its query or mutation, when it is asked for, on
 # every page and when it is fetched.
@@ -51,7 +54,7 @@ ROOTS: Mapping[str, str] = {
     "Query.moneyExceptions": _MONEY,
     "Query.node": FREE,  # what is found decides
     "Query.nodes": FREE,
-    "Query.order": _ORDERS,
+    "Query.order": _SALE,
     "Query.orders": _ORDERS,
     "Query.shop": FREE,
     "Query.stockLots": _CATALOGUE,
@@ -65,10 +68,12 @@ ROOTS: Mapping[str, str] = {
     "Mutation.endCoupon": _SHELF,
     "Mutation.importCards": _STOCK,
     "Mutation.replaceGood": Scope.ORDERS_WRITE,
+    "Mutation.pay": _CHECKOUT,
     "Mutation.requestRefund": Scope.REFUNDS_WRITE,
     "Mutation.restoreCards": _STOCK,
     "Mutation.setPrices": _SHELF,
     "Mutation.setReusableContent": _STOCK,
+    "Mutation.startCheckout": _CHECKOUT,
     "Mutation.updateCoupon": _SHELF,
     "Mutation.updatePrices": _SHELF,
     "Mutation.updateProduct": _SHELF,
@@ -76,7 +81,7 @@ ROOTS: Mapping[str, str] = {
     "Mutation.updateVariant": _SHELF,
     "Mutation.withdrawCards": _STOCK,
     "Subscription.merchantEvents": _ORDERS,
-    "Subscription.orderEvents": _ORDERS,
+    "Subscription.orderEvents": _SALE,
 }
 
 TYPES: Mapping[str, str] = {
@@ -100,6 +105,7 @@ TYPES: Mapping[str, str] = {
     "OrderEvent": _ORDERS,
     "OrderHandled": Scope.ORDERS_WRITE,
     "OrderLine": _ORDERS,
+    "OrderSource": _ORDERS,
     "PageInfo": FREE,
     "Payment": _ORDERS,
     "PaymentMethod": FREE,
@@ -131,9 +137,26 @@ FIELDS: Mapping[str, str | None] = {
 }
 
 
+# Below these an app is shown one order, which may be one it placed itself: then it is what a buyer sees.
+SALES = frozenset(
+    {"Mutation.pay", "Mutation.startCheckout", "Query.order", "Subscription.orderEvents"}
+)
+OWN: Mapping[str, str] = {
+    "ChallengeAction": _CHECKOUT,
+    "Checkout": _CHECKOUT,
+    "DeliveredGood": _CHECKOUT,
+    "Order.goods": _CHECKOUT,
+    "Payment.nextAction": _CHECKOUT,
+    "QrCodeAction": _CHECKOUT,
+    "RedirectAction": _CHECKOUT,
+    "TransferAction": _CHECKOUT,
+    "WalletAction": _CHECKOUT,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """What a document takes of an app: all of `scopes`, and `closed` names a field that no scope opens."""
+    """What a document takes of an app: each of `scopes` (`a|b` is one of them); `closed` is a field no scope opens."""
 
     scopes: frozenset[str]
     closed: str | None
@@ -143,9 +166,9 @@ def check(app: AppPass, needed: Needed) -> None:
     """Errors: InsufficientScope with the scopes that are missing; without any for what no app may ask."""
     if needed.closed is not None:
         raise InsufficientScope()
-    missing = needed.scopes - app.scopes
+    missing = {one for one in needed.scopes if app.scopes.isdisjoint(one.split("|"))}
     if missing:
-        raise InsufficientScope(scope=" ".join(sorted(missing)))
+        raise InsufficientScope(scope=" ".join(sorted({one.split("|")[0] for one in missing})))
 
 
 def check_root(app: AppPass, field: str) -> None:
@@ -160,13 +183,17 @@ def check_type(app: AppPass, name: str) -> None:
     check(app, Needed(frozenset({scope} if scope else ()), name if scope is None else None))
 
 
-def of_field(owner: GraphQLObjectType, field: str) -> str | None:
-    """The scope of one field of an object type; None when it is closed."""
+def of_field(owner: GraphQLObjectType, field: str, *, is_sale: bool = False) -> str | None:
+    """The scope of one field of an object type, or of one below the roots in SALES; None when it is closed."""
     name = f"{owner.name}.{field}"
     if owner.name in ("Query", "Mutation", "Subscription"):
         return ROOTS.get(name)
+    if is_sale and (own := OWN.get(name) or OWN.get(owner.name)):
+        return own
     if name in FIELDS:
         return FIELDS[name]
+    if is_sale and TYPES.get(owner.name) == _ORDERS:
+        return _SALE
     if owner.name.endswith(("Connection", "Edge")):
         return FREE  # what it leads to decides
     if any(one.name == "Problem" for one in owner.interfaces) or owner.name == "FieldProblem":
@@ -178,13 +205,19 @@ def needed(
     schema: GraphQLSchema,
     operation: OperationDefinitionNode,
     fragments: Mapping[str, FragmentDefinitionNode],
+    *,
+    sales: bool = True,
 ) -> Needed:
-    """What a valid operation takes; conditions (@skip, @include) are not believed."""
+    """What a valid operation takes; conditions (@skip, @include) are not believed.
+
+    Without `sales` there is no caller who could have placed an order itself.
+    """
     root = schema.get_root_type(operation.operation)
     assert root is not None
     scopes: set[str] = set()
     closed = None
-    for name, scope in _walk(schema, root, operation.selection_set, fragments, set()):
+    walk = _Walk(schema, fragments, SALES if sales else frozenset())
+    for name, scope in walk.below(root, operation.selection_set):
         if scope is None:
             closed = closed or name
         elif scope:
@@ -195,45 +228,57 @@ def needed(
 Composite = GraphQLObjectType | GraphQLInterfaceType | GraphQLUnionType
 
 
-def _walk(
-    schema: GraphQLSchema,
-    owner: Composite,
-    selected: SelectionSetNode,
-    fragments: Mapping[str, FragmentDefinitionNode],
-    seen: set[str],
-) -> Iterator[tuple[str, str | None]]:
-    for node in selected.selections:
-        if isinstance(node, FragmentSpreadNode):
-            fragment = fragments[node.name.value]
-            if node.name.value in seen:  # its fields do not depend on where it is spread
-                continue
-            seen.add(node.name.value)
-            inner = schema.type_map[fragment.type_condition.name.value]
-            yield from _walk(schema, _composite(inner), fragment.selection_set, fragments, seen)
-        elif isinstance(node, InlineFragmentNode):
-            condition = node.type_condition
-            inner = schema.type_map[condition.name.value] if condition else owner
-            yield from _walk(schema, _composite(inner), node.selection_set, fragments, seen)
-        elif isinstance(node, FieldNode) and node.name.value != "__typename":
-            yield from _field(schema, owner, node, fragments, seen)
+class _Walk:
+    """Every field below a selection, once, with its scope; what is below a root in `sales` is walked on its own."""
 
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        sales: frozenset[str],
+        *,
+        is_sale: bool = False,
+    ) -> None:
+        self._schema = schema
+        self._fragments = fragments
+        self._sales = sales
+        self._is_sale = is_sale
+        self._seen: set[str] = (
+            set()
+        )  # fragments: their fields do not depend on where they are spread
 
-def _field(
-    schema: GraphQLSchema,
-    owner: Composite,
-    node: FieldNode,
-    fragments: Mapping[str, FragmentDefinitionNode],
-    seen: set[str],
-) -> Iterator[tuple[str, str | None]]:
-    name = node.name.value
-    if name.startswith("__"):
-        return  # the schema itself: open in development only, and then to everybody
-    if isinstance(owner, GraphQLObjectType):
-        yield f"{owner.name}.{name}", of_field(owner, name)
-    if node.selection_set is not None:
-        assert not isinstance(owner, GraphQLUnionType), "a union has no fields"
-        inner = get_named_type(owner.fields[name].type)
-        yield from _walk(schema, _composite(inner), node.selection_set, fragments, seen)
+    def below(
+        self, owner: Composite, selected: SelectionSetNode
+    ) -> Iterator[tuple[str, str | None]]:
+        """(name, scope) of each field; None for one that is closed."""
+        for node in selected.selections:
+            if isinstance(node, FragmentSpreadNode):
+                fragment = self._fragments[node.name.value]
+                if node.name.value in self._seen:
+                    continue
+                self._seen.add(node.name.value)
+                inner = self._schema.type_map[fragment.type_condition.name.value]
+                yield from self.below(_composite(inner), fragment.selection_set)
+            elif isinstance(node, InlineFragmentNode):
+                condition = node.type_condition
+                found = self._schema.type_map[condition.name.value] if condition else owner
+                yield from self.below(_composite(found), node.selection_set)
+            elif isinstance(node, FieldNode) and node.name.value != "__typename":
+                yield from self._field(owner, node)
+
+    def _field(self, owner: Composite, node: FieldNode) -> Iterator[tuple[str, str | None]]:
+        name = node.name.value
+        if name.startswith("__"):
+            return  # the schema itself: open in development only, and then to everybody
+        if isinstance(owner, GraphQLObjectType):
+            yield f"{owner.name}.{name}", of_field(owner, name, is_sale=self._is_sale)
+        if node.selection_set is not None:
+            assert not isinstance(owner, GraphQLUnionType), "a union has no fields"
+            inner = _composite(get_named_type(owner.fields[name].type))
+            walk = self
+            if f"{owner.name}.{name}" in self._sales:
+                walk = _Walk(self._schema, self._fragments, self._sales, is_sale=True)
+            yield from walk.below(inner, node.selection_set)
 
 
 def _composite(found: object) -> Composite:

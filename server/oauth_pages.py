@@ -42,6 +42,7 @@ SCOPE_WORDS = {
     Scope.ORDERS_WRITE: "oauth.scope.orders_write",
     Scope.MONEY_READ: "oauth.scope.money_read",
     Scope.REFUNDS_WRITE: "oauth.scope.refunds_write",
+    Scope.CHECKOUT_WRITE: "oauth.scope.checkout_write",
 }
 
 

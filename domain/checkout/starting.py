@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from domain import catalogue, fx, geo, identity, orders
-from domain.core import clock, db, failpoint, ids, vault
+from domain import catalogue, fx, geo, identity, orders, partners
+from domain.core import audit, clock, db, failpoint, ids, vault
+from domain.core.audit import Actor
 from domain.core.errors import DomainError, NotFound
 from domain.core.money import Money, UnsupportedCurrency
 from domain.core.once import Once, claim_many
@@ -45,7 +46,7 @@ class Cart:
     """What a buyer asks for: shop handle, (variant, quantity) pairs, contact, market, coupon.
 
     `expected` is the total the buyer agreed to, `shown` the unit prices (one per line, or none at all), when it has
-    to be those.
+    to be those. `seller` is the app that places it for the buyer, in its own merchant's shops.
     """
 
     shop: str
@@ -56,6 +57,8 @@ class Cart:
     coupon: str | None = None
     expected: Money | None = None
     shown: Sequence[Money | None] = ()
+    seller: partners.Seller | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ async def start(cart: Cart, visitor: Visitor, once: Once) -> Started:
     """Price the cart, lock the rate and place the order; nothing is reserved and nobody is charged.
 
     Idempotent by `once`. Errors: InputInvalid, OutOfStock, PriceChanged, CouponInvalid, UnsupportedCurrency,
-    fx.RateUnavailable, NotFound (shop), once.KeyReused, once.InProgress.
+    partners.AppLimitExceeded, fx.RateUnavailable, NotFound (shop), once.KeyReused, once.InProgress.
     """
     email = identity.normalise_email(cart.email, path=("input", "contact", "email"))
     try:
@@ -120,7 +123,10 @@ async def _place_set(choices: Sequence[_Choice]) -> list[Started | UUID]:
                 raise catalogue.PriceChanged(path=path, total=priced.total, changes=[])
             await _redeem(one)
             placements.append(_placement(one, priced, quotes[one.order_id]))
+        sales = await _spend(fresh, placements)
         placed = await orders.place(placements) if placements else {}
+        if sales:
+            await _note(sales)
         failpoint.reach("place.in_tx")
     failpoint.reach("place.after_commit")
     return [
@@ -132,6 +138,40 @@ async def _place_set(choices: Sequence[_Choice]) -> list[Started | UUID]:
 
 
 _place = Together("checkout.place", _place_set)
+
+
+_Sale = tuple[orders.Placement, "partners.Seller", Cart]
+
+
+async def _spend(choices: Sequence[_Choice], placements: Sequence[orders.Placement]) -> list[_Sale]:
+    """Count what apps place against their limits, in the order of their grants: no circle of sets that wait.
+
+    Errors: AppLimitExceeded.
+    """
+    carts = {one.order_id: one.cart for one in choices if one.cart.seller is not None}
+    sales = [
+        (placement, seller, cart)
+        for placement in placements
+        if (cart := carts.get(placement.id)) is not None and (seller := cart.seller) is not None
+    ]
+    for placement, seller, _ in sorted(sales, key=lambda sale: sale[1].grant_id):
+        await partners.spend(seller.grant_id, partners.Scope.CHECKOUT_WRITE, placement.total)
+    return sales
+
+
+async def _note(sales: Sequence[_Sale]) -> None:
+    await partners.sell([(placement.id, seller) for placement, seller, _ in sales])
+    for placement, seller, cart in sales:
+        actor = Actor("app", ids.encode("gnt", seller.grant_id), request_id=cart.request_id)
+        await audit.record(
+            placement.merchant_id,
+            actor,
+            "order.placed_by_app",
+            placement.id,
+            app=ids.encode("app", seller.app_id),
+            total_minor=placement.total.minor,
+            currency=placement.total.currency,
+        )
 
 
 def _coupon(one: _Choice) -> bytes:

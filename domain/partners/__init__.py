@@ -77,6 +77,7 @@ from domain.partners.rules import (
     Scope,
     Webhook,
 )
+from domain.partners.sales import Seller, Source, sell, sold, sources
 from domain.partners.tokens import (
     Issued,
     as_itself,
@@ -110,6 +111,8 @@ __all__ = [
     "Page",
     "Proven",
     "Scope",
+    "Seller",
+    "Source",
     "Waiting",
     "Webhook",
     "acting",
@@ -158,6 +161,9 @@ __all__ = [
     "revoke_token",
     "rotate_secret",
     "seal_form",
+    "sell",
+    "sold",
+    "sources",
     "spend",
     "standing",
     "start_device",

@@ -88,11 +88,12 @@ class Scope(StrEnum):
     ORDERS_WRITE = "orders:write"
     MONEY_READ = "money:read"
     REFUNDS_WRITE = "refunds:write"
+    CHECKOUT_WRITE = "checkout:write"
 
 
 # Money is for apps of the finance tier: pushed requests, own keys, bound tokens (FAPI 2.0).
 FINANCE = frozenset({Scope.MONEY_READ, Scope.REFUNDS_WRITE})
-LIMITED = frozenset({Scope.REFUNDS_WRITE})  # what amounts can be limited of
+LIMITED = frozenset({Scope.CHECKOUT_WRITE, Scope.REFUNDS_WRITE})  # what amounts can be limited of
 
 
 class AuthMethod(StrEnum):

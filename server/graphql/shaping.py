@@ -75,7 +75,9 @@ class Contract:
     def needed(self, selection: str) -> frozenset[str] | None:
         """See Shaper."""
         found = self._made(selection).needed
-        return found.scopes if found.closed is None else None
+        if found.closed is not None:
+            return None
+        return frozenset(one.split("|")[0] for one in found.scopes)
 
     def cursor(self, order_id: UUID, sequence: int) -> str:
         """See Shaper."""
@@ -167,7 +169,7 @@ class Contract:
             paths.add(path)
             if len(paths) > PATHS_MAX:
                 raise SelectionInvalid(reason="It has too many fields.")
-        needed = scopes.needed(self._schema, operation.node, fragments)
+        needed = scopes.needed(self._schema, operation.node, fragments, sales=False)
         return Selection(operation, parts, frozenset(paths), needed)
 
 

@@ -239,7 +239,7 @@ async def world(folder: Path, monkeypatch: Any) -> AsyncIterator[World]:
             **await alerts_of(mine, viewers),
             **await accounts_of(platform, mine, viewers, monkeypatch),
             **await webhooks_of(mine, monkeypatch),
-            **await apps_of(mine, viewers),
+            **await apps_of(mine, viewers, uuid_of(order)),
             **await jobs_of(mine, owner),
         )
         live.forget()
@@ -291,7 +291,9 @@ async def catalogue_of(
     }
 
 
-async def apps_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str, str]:
+async def apps_of(
+    of: make.Shop, viewers: dict[str, Viewer | None], sold: UUID | None = None
+) -> dict[str, str]:
     """An app with all that can be said of one and a grant with a limit; an app and a grant that are over."""
     owner = viewers["owner"]
     assert owner is not None
@@ -321,13 +323,16 @@ async def apps_of(of: make.Shop, viewers: dict[str, Viewer | None]) -> dict[str,
         expires_at=clock.now() + timedelta(days=30),
     )
     for app in (await partners.apps(made)).values():
-        await partners.allow_client(
+        grant_id = await partners.allow_client(
             app,
             asked,
             merchant_id=of.merchant_id,
             account_id=owner.account_id,
             auth_at=clock.now(),
         )
+        if app.id == made[0] and sold is not None:
+            async with db.transaction():
+                await partners.sell([(sold, partners.Seller(app.id, grant_id, of.merchant_id))])
     trusted.install()
     await partners.register_documents(of.merchant_id, made[0], ["{ __typename }"], actor=actor)
     await partners.delete(of.merchant_id, made[1], actor=actor)
