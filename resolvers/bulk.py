@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 from uuid import UUID
 
 import strawberry
 
-from domain import bulk, catalogue, orders
+from domain import bulk, catalogue
 from domain.bulk import Asker, BulkKind, Job
 from domain.core import db, ids
 from domain.core.audit import Actor
@@ -25,18 +25,19 @@ from resolvers.page import Listing, Page
 JOBS = Listing("merchant.bulk", UUID)
 PATH = "/bulk/{}.jsonl"
 
-# Lists that can be exported, and who counts them where the list itself does not.
-Count = Callable[[UUID], Awaitable[int]]
-EXPORTABLE: Mapping[str, Count | None] = {
-    "appGrants": None,
-    "auditLog": None,
-    "goodReports": None,
-    "merchantCoupons": None,
-    "merchantProducts": None,
-    "moneyExceptions": None,
-    "orders": orders.count,
-    "stockLots": None,
-}
+# Lists that can be exported.
+EXPORTABLE = frozenset(
+    {
+        "appGrants",
+        "auditLog",
+        "goodReports",
+        "merchantCoupons",
+        "merchantProducts",
+        "moneyExceptions",
+        "orders",
+        "stockLots",
+    }
+)
 # Of the lists that name no merchant the caller is shown what their memberships open: here those of the job's merchant.
 OF_MEMBERS = frozenset({"goodReports", "moneyExceptions", "stockLots"})
 

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import strawberry
 
-from domain import ledger, orders
+from domain import identity, ledger, orders
 from domain.core import clock, ids
 from domain.core.errors import FieldInvalid, NotFound
 from domain.core.money import Money
 from domain.ledger import AccountKey, Entry
-from domain.orders import OrderView
+from domain.orders import OrderStatus, OrderView, Wanted
 from resolvers import access
 from resolvers.context import Asked
 from resolvers.orders import Seen
@@ -114,13 +114,42 @@ async def of_merchant(
     last: int | None = None,
     after: str | None = None,
     before: str | None = None,
+    status: list[OrderStatus] | None = None,
+    number: str | None = None,
+    email: str | None = None,
+    placed_from: datetime | None = None,
+    placed_before: datetime | None = None,
 ) -> Page[Seen]:
-    """A merchant's orders, newest first."""
+    """A merchant's orders, newest first; with conditions those that meet all of them. Errors: FieldInvalid (email)."""
     owner = _merchant(info, merchant_id)
-    window = ORDERS.window(owner, first=first, last=last, after=after, before=before)
+    wanted = Wanted(
+        frozenset(status or ()),
+        number.strip().upper() if number is not None else None,
+        identity.normalise_email(email, path=("email",)) if email is not None else None,
+        placed_from,
+        placed_before,
+    )
+    window = ORDERS.window(
+        owner, *_scope(wanted), first=first, last=last, after=after, before=before
+    )
     key = cast("tuple[UUID] | None", window.key)
     rows = await orders.of_merchant(
-        owner, key[0] if key else None, window.limit + 1, backward=window.is_backward
+        owner, wanted, key[0] if key else None, window.limit + 1, backward=window.is_backward
     )
     seen = [Seen(OrderView(row), is_buyer=False, sees_split=True) for row in rows]
-    return window.page(seen, key=lambda one: (one.order.id,))
+    return window.page(
+        seen,
+        key=lambda one: (one.order.id,),
+        total=lambda: orders.count_of_merchant(owner, wanted),
+    )
+
+
+def _scope(wanted: Wanted) -> list[object]:
+    """What a cursor is bound to."""
+    return [
+        sorted(wanted.statuses),
+        wanted.number,
+        wanted.email,
+        wanted.placed_from,
+        wanted.placed_before,
+    ]

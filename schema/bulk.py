@@ -54,7 +54,7 @@ class BulkJob(Node):
     state: BulkState = field(description="Where it stands.")
     done: int = field(description="Rows whose result is written.")
     total: int | None = field(
-        description="Rows there are; null until it is known, and for a list that nobody counts."
+        description="Rows there are, counted to 100,000; null until it is known, and for a list that nobody counts."
     )
     failed: int = field(
         description="Lines of an import with an error or a problem; 0 for an export."

@@ -53,10 +53,16 @@ class MerchantQuery:
     orders: Connection[Order] = query_field(
         resolve.of_merchant,
         who=(Who.MERCHANT, Who.OPERATOR),
-        description="A merchant's orders, newest first. Goods are never shown here.",
+        description="A merchant's orders, newest first; with conditions those that meet all of them. Goods are never "
+        "shown here. `totalCount` counts to 100,000.",
         args={
             **_WHOSE,
             **NEWEST_FIRST,
+            "status": "In one of these states.",
+            "number": "With exactly this number, in any case of letters.",
+            "email": "Placed with exactly this address.",
+            "placedFrom": "Placed at this time or later.",
+            "placedBefore": "Placed before this time.",
         },
     )
     merchant_balances: list[MerchantBalance] = query_field(

@@ -10,7 +10,7 @@ from domain import ledger
 from domain.catalogue import Good
 from domain.core import ids
 from domain.core.money import Money as CoreMoney
-from domain.orders import EventKind, Line
+from domain.orders import EventKind, Line, OrderStatus
 from domain.orders import OrderStateConflict as StateConflict
 from domain.partners import Source
 from domain.settlement import FundsLeg
@@ -37,21 +37,7 @@ from schema.payments import Payment, SavedMethod
 from schema.problems import InvalidInput, NotFound, Problem, Unavailable, problem
 from schema.scalars import CurrencyCode
 
-
-@strawberry.enum(description="Where an order stands.")
-class OrderStatus(Enum):
-    """CASES M05."""
-
-    AWAITING_PAYMENT = "awaiting_payment"
-    PAID = "paid"
-    DELIVERING = "delivering"
-    DELIVERED = "delivered"
-    HELD = "held"
-    SHORT = "short"
-    REFUNDED = "refunded"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    DISPUTED = "disputed"
+strawberry.enum(OrderStatus, description="Where an order stands.")
 
 
 @strawberry.enum(
@@ -170,9 +156,7 @@ class Order(Node):
     number: str = derived(
         lambda seen: seen.order.number, description="The serial number on every record."
     )
-    status: OrderStatus = derived(
-        lambda seen: OrderStatus(seen.order.status.value), description="Where it stands."
-    )
+    status: OrderStatus = derived(lambda seen: seen.order.status, description="Where it stands.")
     payment_state: OrderPaymentState = derived(
         lambda seen: OrderPaymentState(seen.order.payment_state.value),
         description="How much of it is paid.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import datetime
 from uuid import UUID
 
 from domain.core.errors import DomainError
@@ -29,6 +30,11 @@ def uuid7() -> UUID:
     value = (time.time_ns() // 1_000_000) << 80 | random
     value = value & ~(0xF << 76) | 7 << 76
     return UUID(int=value & ~(0b11 << 62) | 0b10 << 62)
+
+
+def earliest(at: datetime, *, ahead_s: float = 0.0) -> UUID:
+    """The lowest UUID of a moment, `ahead_s` seconds before it: what `uuid7` makes from then on comes behind it."""
+    return UUID(int=max(0, int((at.timestamp() - ahead_s) * 1000)) << 80)
 
 
 def base32(value: int, length: int = _LENGTH) -> str:

@@ -17,6 +17,7 @@ from domain.orders.actions import (
     tell,
     tell_many,
 )
+from domain.orders.listing import Wanted, count_of_merchant, of_merchant
 from domain.orders.models import Buyer, Change, Line, Order, Placement
 from domain.orders.queries import (
     PARTS,
@@ -24,12 +25,10 @@ from domain.orders.queries import (
     OrderView,
     Span,
     came_late,
-    count,
     happened,
     held_since,
     moved,
     of_addresses,
-    of_merchant,
     savers,
     view,
     views,
@@ -60,9 +59,10 @@ __all__ = [
     "OrderView",
     "Placement",
     "Span",
+    "Wanted",
     "came_late",
     "change_many",
-    "count",
+    "count_of_merchant",
     "descend",
     "due_to_expire",
     "happened",

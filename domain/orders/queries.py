@@ -137,26 +137,6 @@ async def moved(
     }
 
 
-async def of_merchant(
-    merchant_id: UUID, key: UUID | None, limit: int, *, backward: bool = False
-) -> list[Order]:
-    """A merchant's orders behind `key`: newest first, or oldest first when read backward."""
-    sign, order = (">", "ASC") if backward else ("<", "DESC")
-    behind = f"AND id {sign} $3" if key else ""
-    rows = await db.fetch(
-        f"SELECT {COLUMNS} FROM orders WHERE merchant_id = $1 {behind} ORDER BY id {order} LIMIT $2",
-        merchant_id,
-        limit,
-        *([key] if key else []),
-    )
-    return [as_order(row) for row in rows]
-
-
-async def count(merchant_id: UUID) -> int:
-    """How many orders a merchant has; reads an index, for work that may take its time."""
-    return int(await db.value("SELECT count(*) FROM orders WHERE merchant_id = $1", merchant_id))
-
-
 class Span(Protocol):
     """What was placed with `email` behind `after` and not behind `until`; None is without an end."""
 

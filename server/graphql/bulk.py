@@ -23,7 +23,7 @@ from domain.core import ids, once
 from domain.core.errors import DomainError, Unavailable
 from domain.identity import Forbidden, Viewer
 from resolvers.access import require_member
-from resolvers.bulk import EXPORTABLE, IMPORTABLE, narrowed
+from resolvers.bulk import IMPORTABLE, narrowed
 from resolvers.context import Context
 from resolvers.errors import BadUserInput
 from schema import problems, scopes
@@ -92,16 +92,10 @@ class Contract:
         size = min(size, made.size)
         page = await self._page(job, viewer, size, made.first if is_first else made.rest)
         info = page[PAGE]
-        total: int | None = None
-        if is_first:
-            total = page[TOTAL]
-            count = EXPORTABLE[made.root]
-            if total is None and count is not None:
-                total = await count(job.merchant_id)
         return Read(
             [orjson.dumps(row) for row in made.rows(page)],
             info["endCursor"] if info["hasNextPage"] else None,
-            total,
+            page[TOTAL] if is_first else None,
         )
 
     async def _page(

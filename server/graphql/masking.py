@@ -33,8 +33,9 @@ _PUBLIC = {
     "CONFLICT": {"current": "current"},
     "BAD_USER_INPUT": {"reason": "reason"},
 }
-# An id of the wrong form is an id of nothing: the same words as for one that does not exist.
-_SHOWN_AS = {"ID_INVALID": "NOT_FOUND"}
+# An id of the wrong form is an id of nothing: the same words as for one that does not exist. An argument of a query
+# has no union to be answered in.
+_SHOWN_AS = {"ID_INVALID": "NOT_FOUND", "FIELD_INVALID": "BAD_USER_INPUT"}
 # Raised by graphql-core while it reads the arguments of a field.
 _ARGUMENT = ("Argument '", "Variable '")
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from domain import identity
-from domain.core import ids
+from domain.core import db, ids
 from domain.core.money import Money
 from domain.identity import Role, Viewer
 from tests import make
+from tests.database import as_owner
 from tests.platform import Platform, running
 
 ORDERS = """
@@ -51,6 +53,88 @@ async def member(of: make.Shop, role: Role) -> Viewer:
 
 def codes(answer: dict[str, Any]) -> list[str]:
     return [error["extensions"]["code"] for error in answer["errors"]]
+
+
+SEARCH = """
+query ($merchant: ID!, $first: Int = 10, $after: String, $status: [OrderStatus!], $number: String,
+       $email: String, $from: DateTime, $before: DateTime) {
+  orders(merchantId: $merchant, first: $first, after: $after, status: $status, number: $number,
+         email: $email, placedFrom: $from, placedBefore: $before) {
+    nodes { number status createdAt } pageInfo { endCursor hasNextPage } totalCount
+  }
+}"""
+
+
+async def test_orders_are_found_by_state_number_address_and_time(platform: Platform) -> None:
+    of, other = await make.shop(), await make.shop()
+    placed = []
+    for place, email in enumerate(("Ann@Example.com", "ben@example.com", "ann@example.com")):
+        begun = await platform.start(of, contact={"email": email})
+        placed.append(begun["order"])
+        created = datetime(2026, 11, 20 + place, 12, tzinfo=UTC)
+        await as_owner(
+            "UPDATE orders SET created_at = $2, id = $3 WHERE number = $1",
+            begun["order"]["number"],
+            created,
+            ids.earliest(created),
+        )
+    await platform.start(other, contact={"email": "ann@example.com"})
+    numbers = [one["number"] for one in placed]
+    await db.execute("UPDATE orders SET status = 'cancelled' WHERE number = $1", numbers[0])
+    viewer, merchant = await member(of, Role.SUPPORT), ids.encode("mer", of.merchant_id)
+
+    async def found(**wanted: Any) -> list[str]:
+        answer = await platform.data(SEARCH, {"merchant": merchant, **wanted}, viewer=viewer)
+        nodes = answer["orders"]["nodes"]
+        assert answer["orders"]["totalCount"] == len(nodes)
+        return [one["number"] for one in nodes]
+
+    newest_first = numbers[::-1]
+    assert await found() == newest_first
+    assert await found(status=["CANCELLED", "REFUNDED"]) == [numbers[0]]
+    assert await found(status=["AWAITING_PAYMENT"]) == newest_first[:2]
+    assert await found(status=["CANCELLED", "AWAITING_PAYMENT"]) == newest_first
+    assert await found(status=["HELD"]) == []
+    assert await found(number=f" {numbers[1].lower()} ") == [numbers[1]]
+    assert await found(number="K000000-0000000000") == []
+    assert await found(email="ANN@example.com") == [numbers[2], numbers[0]]
+    assert await found(email="ann@example.com", status=["AWAITING_PAYMENT"]) == [numbers[2]]
+    day = "2026-11-21T12:00:00Z"
+    assert await found(**{"from": day}) == newest_first[:2]  # half open: from it on, before it
+    assert await found(before=day) == [numbers[0]]
+    assert await found(**{"from": "2026-11-21T00:00:00Z", "before": "2026-11-22T00:00:00Z"}) == [
+        numbers[1]
+    ]
+    assert await found(**{"from": "0001-01-01T00:00:00Z", "before": "9999-12-31T00:00:00Z"}) == (
+        newest_first
+    )
+
+
+async def test_j19_a_cursor_belongs_to_its_search_and_a_bad_address_is_told(
+    platform: Platform,
+) -> None:
+    of = await make.shop()
+    for _ in range(2):
+        await platform.start(of, contact={"email": "ann@example.com"})
+    viewer, merchant = await member(of, Role.FINANCE), ids.encode("mer", of.merchant_id)
+
+    async def ask(**wanted: Any) -> dict[str, Any]:
+        return await platform.ask(
+            SEARCH, {"merchant": merchant, "first": 1, **wanted}, viewer=viewer
+        )
+
+    page = (await ask(email="ann@example.com"))["data"]["orders"]
+    after = page["pageInfo"]["endCursor"]
+    assert (page["totalCount"], page["pageInfo"]["hasNextPage"]) == (2, True)
+    rest = (await ask(email="ann@example.com", after=after))["data"]["orders"]
+    assert len(rest["nodes"]) == 1
+    assert rest["nodes"] != page["nodes"]
+    assert codes(await ask(after=after)) == ["BAD_USER_INPUT"]
+    assert codes(await ask(email="ben@example.com", after=after)) == ["BAD_USER_INPUT"]
+    refused = await ask(email="no address")
+    assert codes(refused) == ["BAD_USER_INPUT"]
+    assert refused["errors"][0]["extensions"]["path"] == ["email"]
+    assert refused["errors"][0]["extensions"]["reason"] == "email"
 
 
 async def test_orders_come_newest_first_in_pages_and_without_goods(platform: Platform) -> None:
