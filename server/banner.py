@@ -40,6 +40,7 @@ def show(settings: Settings) -> None:
     url = settings.public_url
     where = Table.grid(padding=(0, 2))
     where.add_row("Demo shop", f"[bold]{url}{pages.DEMO}[/]")
+    where.add_row("Accounts", f"{url}/account")
     where.add_row("GraphiQL", f"[bold]{url}/graphiql[/]")
     where.add_row("API", f"{url}/graphql")
     if settings.smtp_url is None:
