@@ -35,6 +35,7 @@ from server import (
     health,
     mailbox,
     oauth,
+    oauth_limits,
     oauth_pages,
     pages,
     uploads,
@@ -170,6 +171,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         await once.flush()
         if isinstance(app.state.buckets, SharedBuckets):
             await app.state.buckets.close()
+        await oauth_limits.close()
         await installed.close()
         await bell.close()
         await db.close()

@@ -27,6 +27,22 @@ HARDENED = (
 )
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
 
+# Apps that live in a browser call these from wherever they are served. None of them looks at a cookie, so everybody may
+# read their answers; where people sign in and decide no page may (OAuth 2.0 for Browser-Based Applications, 6.3.2.1).
+_PUBLIC = frozenset(["/oauth/token", "/oauth/par", "/oauth/revoke"])
+_WELL_KNOWN = "/.well-known/"
+_PUBLIC_ALLOWED = (b"access-control-allow-origin", b"*")
+_PUBLIC_PREFLIGHT = [
+    _PUBLIC_ALLOWED,
+    (b"access-control-allow-methods", b"GET, POST"),
+    (b"access-control-allow-headers", b"authorization, content-type, dpop"),
+    (b"access-control-max-age", b"600"),
+]
+_PUBLIC_EXPOSED = [
+    _PUBLIC_ALLOWED,
+    (b"access-control-expose-headers", b"dpop-nonce, retry-after, www-authenticate"),
+]
+
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"POST, GET"),
     (
@@ -81,6 +97,11 @@ class Edge:
                 return
             if is_listed:
                 send = _sharing(send, origin)
+            if path in _PUBLIC or path.startswith(_WELL_KNOWN):
+                if scope["method"] == "OPTIONS":
+                    await _answer(send, 204, b"", _PUBLIC_PREFLIGHT)
+                    return
+                send = _adding(send, _PUBLIC_EXPOSED)
             if not is_shared or path == "/uploads":
                 send = _hardening(scope, send)
         await self.app(scope, receive, send)
@@ -131,7 +152,10 @@ def _sharing(send: Send, origin: bytes | None) -> Send:
         ),
         (b"vary", b"origin"),
     ]
+    return _adding(send, more)
 
+
+def _adding(send: Send, more: list[tuple[bytes, bytes]]) -> Send:
     async def shared(message: Message) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message["headers"], *more]

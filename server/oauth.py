@@ -17,7 +17,6 @@ from domain import partners
 from domain.core.errors import Unavailable
 from domain.core.settings import Settings, settings
 from domain.identity import Acr
-from domain.identity.rules import address_bucket
 from domain.partners import AuthMethod, GrantType, Issued, OAuthRefused, Scope
 from domain.partners.rules import (
     ALGORITHMS,
@@ -26,8 +25,7 @@ from domain.partners.rules import (
     DEVICE_S,
     REQUEST_S,
 )
-from server import oauth_registration
-from server.graphql.limits import LocalBuckets, Size
+from server import oauth_limits, oauth_registration
 from server.oauth_requests import (
     Client,
     Form,
@@ -40,10 +38,6 @@ from server.oauth_requests import (
     refused,
 )
 
-# Calls of one address: a secret cannot be guessed, but each try costs us a signature and a statement.
-CALLS = Size(600, 20)
-
-_calls = LocalBuckets(CALLS)
 Act = Callable[[Request, Client, Form], Awaitable[Response]]
 
 
@@ -52,7 +46,7 @@ def _endpoint(act: Act) -> Callable[[Request], Awaitable[Response]]:
 
     async def serve(request: Request) -> Response:
         try:
-            await take(request)
+            await oauth_limits.calls.take(request)
             form = await form_of(request)
             return await act(request, await client_of(request, form), form)
         except OAuthRefused as error:
@@ -64,14 +58,6 @@ def _endpoint(act: Act) -> Callable[[Request], Awaitable[Response]]:
             return Response(status_code=400)
 
     return serve
-
-
-async def take(request: Request) -> None:
-    """Count a call of this address. Errors: OAuthRefused (429) when there were too many."""
-    address = request.client.host if request.client else None
-    level = await _calls.take(address_bucket(address), 1)
-    if level.retry_after_s is not None:
-        raise OAuthRefused("slow_down", "too many calls from this address", status=429)
 
 
 async def _token(request: Request, client: Client, form: Form) -> Response:

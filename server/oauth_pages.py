@@ -25,14 +25,11 @@ from domain.partners.rules import FINANCE
 from resolvers.stepup import FRESH_S
 from server import oauth_html as html
 from server import oauth_sign_in
-from server.graphql.limits import LocalBuckets, Size
 from server.oauth_requests import asked_from, parameters, redirect_from
 from server.oauth_sign_in import ask_who, language_of, lead, own_form, page, person
 
 AGE_MAX_S = 10**9  # no age is asked for
 JUST_NOW_S = 60  # max_age=0 means now, and a person needs a moment to read
-# User codes a person may try: ten at once, one a minute (RFC 8628, 5.1).
-_tries = LocalBuckets(Size(10, 1 / 60))
 
 SCOPE_WORDS = {
     Scope.CATALOGUE_READ: "oauth.scope.catalogue_read",
@@ -241,9 +238,10 @@ async def _device(request: Request) -> Response:
 
 
 async def _device_of(viewer: Viewer, typed: str) -> Waiting | None:
-    level = await _tries.take(str(viewer.account_id), 1)
-    if level.retry_after_s is not None:
-        raise OAuthRefused("slow_down", "too many codes: wait a minute", status=429)
+    try:
+        await identity.try_device_code(viewer.account_id)
+    except identity.TooManyTries:
+        raise OAuthRefused("slow_down", "too many codes: wait a while", status=429) from None
     return await partners.device(typed)
 
 

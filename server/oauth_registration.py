@@ -16,16 +16,13 @@ from starlette.routing import BaseRoute, Route
 from domain import partners
 from domain.core.errors import InputInvalid, Unavailable
 from domain.core.settings import settings
-from domain.identity.rules import address_bucket
 from domain.partners import App, AuthMethod, GrantType, Manifest, OAuthRefused
 from domain.partners.rules import FINANCE, Scope
-from server.graphql.limits import LocalBuckets, Size
+from server import oauth_limits
 from server.graphql.request import bearer
 from server.oauth_requests import answer, refused
 
 BODY_MAX_BYTES = 16_384
-# A minute and more between registrations of one address, after the first ten.
-_calls = LocalBuckets(Size(10, 1 / 60))
 
 # RFC 7591 names → whether a list; what is not named here is left out of the answer, as its section 2 wants.
 _TEXTS = ("client_name", "client_uri", "token_endpoint_auth_method", "scope")
@@ -60,10 +57,7 @@ def _fault(error: InputInvalid) -> OAuthRefused:
 
 
 async def _create(request: Request) -> Response:
-    address = request.client.host if request.client else None
-    level = await _calls.take(address_bucket(address), 1)
-    if level.retry_after_s is not None:
-        raise OAuthRefused("slow_down", "too many registrations from this address", status=429)
+    await oauth_limits.registrations.take(request)
     app, secret, key = await partners.register_self(await _manifest(request))
     return answer(request, _told(app, secret, key), status=201)
 

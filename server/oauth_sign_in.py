@@ -33,7 +33,7 @@ from resolvers.context import DEVICE_COOKIE, SESSION_COOKIE
 from resolvers.people import DEVICE_COOKIE_S
 from server import oauth_html as html
 from server.graphql.request import TOKEN_MAX, set_cookie
-from server.oauth import take
+from server.oauth_limits import calls
 from server.oauth_requests import form_of
 
 TO_MAX = 300
@@ -45,7 +45,7 @@ def page(
     async def serve(request: Request) -> Response:
         language = language_of(request)
         try:
-            await take(request)
+            await calls.take(request)
             return await act(request)
         except OAuthRefused as error:
             # Nobody is sent anywhere: neither the app nor its address is known to be what it says (H15).

@@ -83,6 +83,7 @@ from domain.identity.sessions import (
     sessions_of,
     sign_out,
 )
+from domain.identity.tries import try_device_code
 
 __all__ = [
     "Account",
@@ -154,6 +155,7 @@ __all__ = [
     "sign_out",
     "sign_up",
     "standing",
+    "try_device_code",
     "undo_email",
     "verify_email",
     "viewer",

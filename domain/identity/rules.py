@@ -35,6 +35,7 @@ MAILS_WINDOW_S = 3600
 
 # Codes of a second factor: five tries in a window, of an account and from one address.
 CODE_TRIES_MAX = 5
+DEVICE_CODES_MAX = 10  # of one person, in the time one is good and a little more
 HALF_SIGN_IN_S, CHALLENGE_S = 300, 300
 
 VERIFY_S, RESET_S, INVITATION_S = 24 * 3600, 3600, 7 * 24 * 3600
@@ -379,6 +380,11 @@ def code_budgets(account_id: UUID, address: str | None) -> list[Budget]:
         Budget(_key("code", str(account_id)), CODE_TRIES_MAX, TRIES_WINDOW_S),
         Budget(_key("code.from", address_bucket(address)), CODE_TRIES_MAX, TRIES_WINDOW_S),
     ]
+
+
+def device_budgets(account_id: UUID) -> list[Budget]:
+    """The budget of codes of devices that somebody signed in may try: as long as one is good (RFC 8628, 5.1)."""
+    return [Budget(_key("device.code", str(account_id)), DEVICE_CODES_MAX, TRIES_WINDOW_S)]
 
 
 def passkey_budgets(address: str | None) -> list[Budget]:

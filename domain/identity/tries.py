@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from domain.core import db
+from domain.identity import rules
 from domain.identity.rules import Budget, SignInThrottled, TooManyTries
 
 _COUNT = """
@@ -32,6 +34,11 @@ async def count(budgets: Sequence[Budget], refusal: type[TooManyTries] = SignInT
     waits = [row["wait_s"] for row in rows if row["tries"] > most[row["key_hash"]]]
     if waits:
         raise refusal(retry_after=max(1, *waits))
+
+
+async def try_device_code(account_id: UUID) -> None:
+    """Count a code of a device that somebody enters. Errors: TooManyTries, Unavailable."""
+    await count(rules.device_budgets(account_id), TooManyTries)
 
 
 async def clear(budgets: Sequence[Budget]) -> None:

@@ -134,6 +134,52 @@ async def test_h06_other_pages_may_read_nothing(origin: str, method: str) -> Non
     assert not [name for name, _ in headers if name.startswith("access-control")]
 
 
+OPEN = ["/oauth/token", "/oauth/par", "/oauth/revoke", "/.well-known/oauth-authorization-server"]
+
+
+@pytest.mark.parametrize("path", OPEN)
+@pytest.mark.parametrize("origin", ["https://app.example", FRIEND, "null", ""])
+async def test_an_app_in_a_browser_reads_what_is_for_apps_and_sends_no_cookie(
+    path: str, origin: str
+) -> None:
+    behind = Behind()
+    app = Edge(behind, hosts={"pay.example"}, origins=[FRIEND])
+    named = {"origin": origin} if origin else {}
+
+    status, before = await ask(app, path, method="OPTIONS", host="pay.example", **named)
+    assert (status, behind.asked) == (204, [])
+    _, after = await ask(app, path, method="POST", host="pay.example", **named)
+
+    allowed = dict(before)["access-control-allow-headers"].split(", ")
+    assert allowed == ["authorization", "content-type", "dpop"]
+    assert dict(after)["access-control-expose-headers"].startswith("dpop-nonce")
+    for headers in (before, after):
+        assert [value for name, value in headers if name == "access-control-allow-origin"] == ["*"]
+        assert "access-control-allow-credentials" not in dict(headers)
+    assert ("x-content-type-options", "nosniff") in after
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/oauth/authorize",
+        "/oauth/consent",
+        "/oauth/sign-in",
+        "/oauth/device",
+        "/oauth/introspect",
+        "/oauth/register",
+        "/oauth/token/x",
+    ],
+)
+@pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
+async def test_no_page_reads_where_people_decide(path: str, method: str) -> None:
+    app = Edge(Behind(), hosts={"pay.example"}, origins=[FRIEND])
+
+    _, headers = await ask(app, path, method=method, host="pay.example", origin=FRIEND)
+
+    assert not [name for name, _ in headers if name.startswith("access-control")]
+
+
 async def test_h06_a_listed_page_may_not_read_the_hosted_pages() -> None:
     app = Edge(Behind(), hosts={"pay.example"}, origins=[FRIEND])
 

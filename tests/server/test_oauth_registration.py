@@ -11,7 +11,7 @@ import pytest
 from domain import partners
 from domain.core import db as core
 from domain.core.settings import settings
-from server import oauth_registration
+from server import oauth_limits
 from server.graphql.limits import LocalBuckets, Size
 from tests import make
 from tests.server import oauth_client
@@ -29,7 +29,7 @@ GOOD: dict[str, Any] = {
 def allowed(db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The operator's word, and nobody's calls counted yet."""
     monkeypatch.setenv("KAMI_APP_REGISTRATION", "true")
-    monkeypatch.setattr(oauth_registration, "_calls", LocalBuckets(Size(10, 1 / 60)))
+    monkeypatch.setattr(oauth_limits.registrations, "_made", LocalBuckets(Size(10, 1 / 60)))
     settings.cache_clear()
     oauth_client.served.cache_clear()
     yield
