@@ -60,6 +60,12 @@ PREFIXES: Mapping[str, Sequence[str]] = {
     "endpointId": ["whe"],
     "deliveryId": ["whd"],
     "upload": ["upl"],
+    "uploadId": ["upl"],
+    "jobId": ["blk"],
+    "alertId": ["alr"],
+    "payoutMethodId": ["pom"],
+    "providerAccountId": ["pac"],
+    "replaces": ["pom"],
     "ids": [],
     "id": [],
 }

@@ -99,6 +99,7 @@ async def test_l20_who_dies_while_sweeping_keeps_nobody_from_it_for_long(db: Non
         "saga.sweep",
         "orders.expire",
         "stock.sweep",
+        "alarms.reveals",
     }  # begun, and nobody lives to end them
 
     longest_s = await database.value(
