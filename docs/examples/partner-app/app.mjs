@@ -1,4 +1,4 @@
-// A partner app: lets a merchant in, lists their latest orders, hears of the next ones. See README.md beside it.
+// A partner app: lets a merchant in, lists their latest orders, is told of the next ones. See README.md beside it.
 import { createServer } from "node:http";
 import * as oauth from "openid-client";
 import { Webhook } from "standardwebhooks";
@@ -52,7 +52,8 @@ async function hook(request, response) {
   } catch {
     return response.writeHead(401).end();
   }
-  console.log(JSON.stringify(event)); // may come twice: `webhook-id` tells
+  // `data.merchantId` says whose, `data.grantId` under which consent; it may come twice: `webhook-id` tells.
+  console.log(JSON.stringify(event));
   response.writeHead(204).end();
 }
 
