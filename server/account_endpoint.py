@@ -25,6 +25,7 @@ from server.account_asking import (
     lead,
 )
 from server.graphql.http import STATUS
+from server.pages import LOST
 
 Act = Callable[[Visit], Awaitable[Response]]
 
@@ -51,6 +52,8 @@ def page(get: Act, post: Act | None = None) -> Callable[[Request], Awaitable[Res
             return Response(status_code=400)
         except Refusal as refusal:
             return finish(visit, _refused(visit, refusal))
+        except LOST:
+            return finish(visit, html.said(visit, "UNAVAILABLE", status=503))
 
     return serve
 

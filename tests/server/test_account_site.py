@@ -337,3 +337,21 @@ async def test_h10_a_throttled_form_says_when_to_come_back(db: None) -> None:
     assert refused.status == 429
     assert 0 < int(refused.headers["retry-after"]) <= 900
     assert SESSION_COOKIE not in by.cookies
+
+
+async def test_a_database_that_is_away_is_said_in_the_readers_words(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by = await member()
+    by.language = "ja"
+
+    async def away(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(by.door, "authenticate", away)
+    pages = [await by.open(path) for path in MINE]
+    sent = await by.post("/account/security", {"do": "others"})
+
+    for page in (*pages, sent):
+        assert page.status == 503
+        assert i18n.text("UNAVAILABLE", "ja") in page.html
