@@ -82,6 +82,11 @@ async def cancel(job_id: UUID, asker: Asker) -> Job | None:
 
     An import that is running ends as soon as the lines under way have their results.
     """
+    async with db.transaction():  # its row is locked: no worker takes it up meanwhile
+        return await _cancel(job_id, asker)
+
+
+async def _cancel(job_id: UUID, asker: Asker) -> Job | None:
     row = await db.row(
         "UPDATE bulk_job AS j SET cancelled_at = coalesce(cancelled_at, clock_timestamp()),"
         " due_at = clock_timestamp(), tries = 0 WHERE j.id = $1 AND j.account_id = $2"
@@ -94,7 +99,7 @@ async def cancel(job_id: UUID, asker: Asker) -> Job | None:
         return None
     found = models.job(row)
     if found.kind is BulkKind.IMPORT and found.state is BulkState.RUNNING:
-        await bell.ring(bell.BULK)
+        db.after_commit(lambda: bell.ring(bell.BULK))
         return found
     return await _end(found, BulkState.CANCELLED, is_fenced=False)
 

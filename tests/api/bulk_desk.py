@@ -15,6 +15,7 @@ from domain.bulk import Asker
 from domain.core import clock, db, ids
 from domain.core.audit import Actor
 from domain.identity import AppPass, Role, Viewer
+from domain.orders import Order
 from domain.partners import Asked as Allowed
 from domain.partners import AuthMethod, GrantType, Manifest
 from resolvers.context import Context
@@ -180,6 +181,12 @@ async def app(of: make.Shop, *scopes: str, role: Role = Role.OWNER) -> Caller:
         ),
         of,
     )
+
+
+async def newest(of: make.Shop, count: int) -> list[Order]:
+    """So many new orders in the order of a list: those of one millisecond are not in the order they were placed."""
+    placed = [await make.order(of) for _ in range(count)]
+    return sorted(placed, key=lambda order: order.id, reverse=True)
 
 
 async def work() -> int:

@@ -19,7 +19,7 @@ from resolvers.bulk import EXPORTABLE
 from schema.root import schema
 from tests import make
 from tests.api import bulk_desk
-from tests.api.bulk_desk import CANCEL, person, work
+from tests.api.bulk_desk import CANCEL, newest, person, work
 from tests.database import as_owner
 
 
@@ -33,7 +33,7 @@ async def test_an_export_holds_every_order_once_newest_first_and_says_how_far_it
 ) -> None:
     of, other = await make.shop(), await make.shop()
     owner = await person(of)
-    placed = [ids.encode("ord", (await make.order(of)).id) for _ in range(10)]
+    placed = await newest(of, 10)
     await make.order(other)
 
     begun = await owner.export()
@@ -48,8 +48,12 @@ async def test_an_export_holds_every_order_once_newest_first_and_says_how_far_it
     job = await owner.job(begun["id"])
     lines = await owner.lines(begun["id"])
 
-    assert [line["id"] for line in lines] == placed[::-1]
-    assert lines[0] == {"id": placed[-1], "version": 1, "status": "AWAITING_PAYMENT"}
+    assert [line["id"] for line in lines] == [ids.encode("ord", one.id) for one in placed]
+    assert lines[0] == {
+        "id": ids.encode("ord", placed[0].id),
+        "version": 1,
+        "status": "AWAITING_PAYMENT",
+    }
     assert (job["kind"], job["state"], job["done"], job["total"], job["failed"]) == (
         "EXPORT",
         "DONE",
@@ -77,12 +81,30 @@ async def test_an_export_holds_every_order_once_newest_first_and_says_how_far_it
 async def test_rows_are_the_nodes_however_they_were_asked_for(db: None, query: str) -> None:
     of = await make.shop()
     owner = await person(of)
-    numbers = [(await make.order(of)).number for _ in range(5)]
+    numbers = [order.number for order in await newest(of, 5)]
 
     begun = await owner.export(query.replace("MERCHANT", f'"{owner.merchant}"'))
     await work()
 
-    assert await owner.lines(begun["id"]) == [{"number": number} for number in numbers[::-1]]
+    assert await owner.lines(begun["id"]) == [{"number": number} for number in numbers]
+
+
+async def test_what_is_asked_of_the_list_holds_for_every_page(db: None) -> None:
+    of = await make.shop()
+    owner = await person(of)
+    placed = await newest(of, 12)
+    async with core.transaction():
+        for one in (await orders.lock([order.id for order in placed[::2]])).values():
+            await orders.move(one, orders.OrderStatus.CANCELLED, orders.EventKind.CANCELLED)
+
+    begun = await owner.export(
+        "query ($merchantId: ID!) { orders(merchantId: $merchantId, status: [CANCELLED]) { nodes { number } } }"
+    )
+    await work()
+
+    numbers = [order.number for order in placed[::2]]
+    assert [line["number"] for line in await owner.lines(begun["id"])] == numbers
+    assert (await owner.job(begun["id"]))["total"] == 6
 
 
 async def test_what_is_nested_is_there_and_goods_are_not(db: None) -> None:

@@ -5,6 +5,7 @@ CASES C02, J14, K02.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -289,3 +290,18 @@ async def test_a_line_of_which_nothing_is_known_is_asked_again_and_not_told_as_f
     assert (half["state"], half["done"]) == ("RUNNING", 0)
     assert (job["state"], job["failed"]) == ("DONE", 0)
     assert await titles(of) == ["One", "Two"]
+
+
+async def test_a_job_is_cancelled_or_taken_up_and_never_both(db: None) -> None:
+    """Whoever is first: a line that was run has its result, a job that was cancelled runs none."""
+    of = await make.shop()
+    owner = await person(of)
+    for no in range(6):
+        begun = await owner.import_(PRODUCT, jsonl(product(of, f"P{no}")))
+        await asyncio.gather(cancelled(owner, begun), work(), work())
+        await work()
+        job = await owner.job(begun["id"])
+
+        assert job["state"] in ("CANCELLED", "DONE")
+        made = [title for title in await titles(of) if title == f"P{no}"]
+        assert len(await owner.lines(begun["id"])) == job["done"] == len(made)

@@ -13,16 +13,19 @@ import orjson
 import pytest
 from starlette.applications import Starlette
 
-from domain import bulk, identity
+from domain import bulk, identity, partners
 from domain.bulk import rules
+from domain.core import clock, ids
 from domain.core import db as core
-from domain.core import ids
+from domain.core.audit import Actor
 from domain.identity import Role
+from domain.partners import Asked, AuthMethod, GrantType, Manifest
 from resolvers import bulk as resolve
 from resolvers.context import Context
 from server import bulk as route
 from tests import make
-from tests.api.bulk_desk import ORDERS, Caller, app, person, work
+from tests.api.bulk_desk import IMPORT, ORDERS, PRODUCT, Caller, app, newest, person, work
+from tests.server.test_uploads import post
 
 APP = Starlette(routes=route.routes())
 
@@ -89,13 +92,13 @@ async def test_the_result_is_streamed_piece_by_piece_for_who_asked(
     monkeypatch.setattr(rules, "PAGE_MAX", 4)
     of = await make.shop()
     owner, token = await signed_in(of)
-    placed = [ids.encode("ord", (await make.order(of)).id) for _ in range(10)]
+    placed = [ids.encode("ord", order.id) for order in await newest(of, 10)]
     path = await done(owner)
 
     answer = await get(path, authorization=f"Bearer {token}")
 
     assert answer.status == 200
-    assert [orjson.loads(line)["id"] for line in answer.body.splitlines()] == placed[::-1]
+    assert [orjson.loads(line)["id"] for line in answer.body.splitlines()] == placed
     assert answer.pieces == 3
     name = path.removeprefix("/bulk/")
     assert answer.headers == {
@@ -203,3 +206,48 @@ async def test_h20_an_app_fetches_what_it_asked_for_with_the_scopes_of_now(db: N
     assert (whole, foreign, less) == ("whole", "NOT_FOUND", "INSUFFICIENT_SCOPE")
     assert unknown.status == 401
     assert 'error="invalid_token"' in unknown.headers["www-authenticate"]
+
+
+async def test_h20_an_app_sends_its_file_and_fetches_its_result_with_its_token(db: None) -> None:
+    of = await make.shop()
+    by = await person(of)
+    manifest = Manifest(
+        name="Till",
+        redirect_uris=(),
+        scopes=("catalogue:read", "catalogue:write"),
+        grant_types=(GrantType.CLIENT,),
+        auth_method=AuthMethod.SECRET,
+    )
+    actor = Actor("merchant", ids.encode("acc", by.viewer.account_id))
+    account = by.viewer.account_id
+    app_id, _ = await partners.register(of.merchant_id, manifest, account_id=account, actor=actor)
+    (made,) = (await partners.apps([app_id])).values()
+    await partners.allow_client(
+        made,
+        Asked(manifest.scopes),
+        merchant_id=of.merchant_id,
+        account_id=account,
+        auth_at=clock.now(),
+    )
+    tokens = [
+        (await partners.as_itself(made, scope=scope, jkt=None)).access_token
+        for scope in (None, "catalogue:read")
+    ]
+    texts = [{"language": "en", "title": "Sent"}]
+    line = {"input": {"shopId": ids.encode("shp", of.shop_id), "texts": texts}}
+
+    status, sent = await post([orjson.dumps(line)], tokens[0])
+    refused = await post([b"{}"], tokens[1])
+    viewer = await partners.viewer(tokens[0])
+    assert viewer is not None
+    caller = Caller(viewer, of)
+    given = {"merchantId": caller.merchant, "mutation": PRODUCT, "uploadId": sent["id"]}
+    begun = await caller.data(IMPORT, {"input": given, "key": "app"})
+    await work()
+    path = f"/bulk/{begun['id']}.jsonl"
+    whole = await get(path, authorization=f"Bearer {tokens[0]}")
+    less = await get(path, authorization=f"Bearer {tokens[1]}")
+
+    assert (status, refused) == (201, (403, {"code": "FORBIDDEN"}))
+    assert orjson.loads(whole.body)["data"]["createProduct"]["texts"] == texts
+    assert (less.status, code(less)) == (403, "INSUFFICIENT_SCOPE")

@@ -13,6 +13,7 @@ import pytest
 
 from domain.core import ids
 from tests import make
+from tests.api.bulk_desk import newest
 from tests.live import LiveServer
 from tests.server.oauth_client import PASSWORD, person
 
@@ -28,7 +29,7 @@ async def test_the_guide_works_as_it_is_written(
     live_server: LiveServer, live_db: None, tmp_path: Path
 ) -> None:
     shop = await make.shop(keys=1)
-    placed = [ids.encode("ord", (await make.order(shop)).id) for _ in range(3)]
+    placed = [ids.encode("ord", order.id) for order in await newest(shop, 3)]
     by = await person(shop)
     script = "\n".join(["set -euo pipefail", *PIECE.findall(GUIDE.read_text("utf-8"))])
     # Something happens between the export and the stream.
@@ -56,7 +57,7 @@ async def test_the_guide_works_as_it_is_written(
     run(f"set -euo pipefail\nsource state\nexport CURSOR={after}")
 
     exported = [orjson.loads(line) for line in (tmp_path / "orders.jsonl").read_text().splitlines()]
-    assert [one["id"] for one in exported] == placed[::-1]
+    assert [one["id"] for one in exported] == placed
     events = (tmp_path / "events.txt").read_text()
     assert [late in part for part in events.split("\n\n") if part.startswith("id: ")] == [True]
     results = [orjson.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
