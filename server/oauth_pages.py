@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import i18n
-from domain import identity, merchants, partners
+from domain import identity, merchants, partners, webhooks
 from domain.core import clock, ids
 from domain.core.errors import NotFound
 from domain.core.settings import settings
@@ -164,6 +164,9 @@ async def _show(
         i18n.text("oauth.consent.limit", language, scope=_scope(one.scope, language), most=one.most)
         for one in asked.limits
     ]
+    told = await _told(waits)
+    if told:
+        facts.append(i18n.text("oauth.consent.told", language, hosts=", ".join(told)))
     until = asked.expires_at
     facts.append(
         i18n.text("oauth.consent.until", language, at=until)
@@ -180,6 +183,18 @@ async def _show(
         action=action,
         fields=fields,
         may_lead_to=asked.redirect_uri or None,
+    )
+
+
+async def _told(waits: Waiting) -> list[str]:
+    """The hosts that are told of what happens to orders, by the app's webhooks that these scopes are enough for."""
+    found = (await webhooks.of_apps([waits.app.id]))[waits.app.id]
+    return sorted(
+        {
+            urlsplit(one.terms.url).hostname or ""
+            for one in found
+            if one.scopes <= set(waits.asked.scopes)
+        }
     )
 
 

@@ -11,11 +11,14 @@ import orjson
 import pyotp
 import pytest
 
-from domain import identity, merchants
+from domain import identity, merchants, webhooks
 from domain.core import clock, ids
 from domain.core import db as core
+from domain.core.audit import Actor
 from domain.core.settings import settings
 from domain.identity import Role
+from domain.partners import Webhook
+from server.graphql import shaping
 from tests import make
 from tests.server.oauth_client import (
     FAPI,
@@ -23,6 +26,7 @@ from tests.server.oauth_client import (
     PUBLIC,
     SECRET,
     Browser,
+    Partner,
     person,
     registered,
 )
@@ -70,6 +74,28 @@ async def test_the_page_says_what_where_how_much_and_until_when(db: None) -> Non
     stored = await core.row("SELECT ccy, max_minor, used_minor FROM app_limit")
     assert stored is not None
     assert tuple(stored) == ("USD", 150_000, 0)
+
+
+async def test_the_page_says_who_is_told_and_what_a_till_may_see(db: None) -> None:
+    shaping.install()
+    by = await person(await make.shop(keys=1))
+    manifest = replace(
+        PUBLIC,
+        scopes=("catalogue:read", "checkout:write", "orders:read"),
+        webhooks=(Webhook("https://till.example/hook"), Webhook("https://log.example/hook")),
+    )
+    app_id, _, _ = await webhooks.register_app(
+        by.merchant_id, manifest, account_id=by.account_id, actor=Actor("merchant", "acc_test")
+    )
+    app = Partner(app_id, ids.encode("app", app_id), manifest)
+
+    orders = await by.open(app.asking(scope="orders:read"))
+    till = await by.open(app.asking(scope="checkout:write"))
+
+    told = "told of everything that happens to orders, at log.example, till.example."
+    assert told in orders.text
+    assert "told of everything" not in till.text
+    assert "of orders it placed itself it sees what the buyer sees, the goods too" in till.text
 
 
 @pytest.mark.parametrize(

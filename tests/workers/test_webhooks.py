@@ -292,6 +292,7 @@ async def test_a_receiver_that_hangs_delays_nobody_else(
     may_answer.set()
     dispatcher.loop.stop()
     await working
+    await dispatcher.idle()  # what came back after the last turn is written too
 
     assert hanging == work.SLOTS
     assert left == 30 - work.SLOTS
