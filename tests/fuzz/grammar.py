@@ -73,6 +73,7 @@ ROOT_IDS = {
     "merchant": "mer",
     "order": "ord",
     "merchantProduct": "prd",
+    "closeMoneyException": "exc",
     "removePasskey": "pky",
     "revokeSession": "ses",
 }

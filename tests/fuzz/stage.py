@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,12 +37,16 @@ from tests.server.oauth_client import FAPI, Browser, Partner, registered
 COLUMNS = Path(__file__).with_name("columns.json")
 PLANTED, PUBLIC, WORD = "planted", "public", "word"
 
+OWN_KEYS = ("access-key-of-a-delivered-order", "access-key-of-an-unpaid-order")
+
 # The marks: of the merchant that most callers belong to, and of the other one.
 MINE, OTHER = "canary-m-", "canary-o-"
 _TABLE_OF = {
     "acc": "account",
     "app": "partner_app",
+    "alr": "security_alert",
     "apr": "approval",
+    "blk": "bulk_job",
     "cpn": "coupon",
     "exc": "money_exception",
     "gnt": "app_grant",
@@ -51,8 +55,10 @@ _TABLE_OF = {
     "lin": "order_line",
     "mer": "merchant",
     "ord": "orders",
+    "pac": "provider_credential",
     "pay": "payment_attempt",
     "pky": "passkey",
+    "pom": "payout_method",
     "prd": "product",
     "ref": "refund",
     "rep": "good_report",
@@ -90,6 +96,8 @@ class Stage:
     tokens: dict[str, str | None]
     partner: Partner
     pool: Pool
+    keys: dict[str, dict[str, str]]  # by caller: what stands for an access key, and the key
+    other: UUID  # the other merchant
     _kept: dict[str, str] = field(default_factory=dict)
     _addresses: Any = field(default_factory=itertools.count)
 
@@ -97,9 +105,9 @@ class Stage:
         """What must not be in an answer to `caller`; None for operators, who see everybody's."""
         if caller.startswith("operator"):
             return None
-        if caller == "other_owner":
+        if caller in ("other_owner", "other_buyer"):
             return re.compile(MINE, re.IGNORECASE)
-        if caller in ("anonymous", "other_buyer"):
+        if caller == "anonymous":
             return re.compile(f"{MINE}|{OTHER}|CARD-[12]|other_owner@|finance@example", re.I)
         return re.compile(f"{OTHER}|SECOND-[12]|other_owner@", re.IGNORECASE)
 
@@ -114,6 +122,8 @@ class Stage:
             headers["dpop"] = self.partner.proof("POST", path, token=token)
         elif token is not None:
             headers["authorization"] = f"Bearer {token}"
+        for name, key in self.keys[caller].items():
+            document = document.replace(name, key)
         body = orjson.dumps({"query": document, "variables": variables or {}})
         # Guests come from many places: what is counted by address is not all there is to meet.
         address = f"203.0.113.{next(self._addresses) % 250}"
@@ -204,12 +214,11 @@ async def stage(folder: Path, monkeypatch: Any) -> AsyncIterator[Stage]:
         partner, tokens["app"] = await _partner(world)
         monkeypatch.setitem(carriers, webhooks.CARRIER, Deaf())
         app = applications.create_app()
-        keys = [one.access_key for one in world.callers if one.access_key]
         await plant(world.shop.merchant_id, MINE)
         await plant(second.merchant_id, OTHER)
         merchants.forget()
-        pool = Pool(await _ids(world.lot), keys, [world.shop.handle, second.handle])
-        made = Stage(world, app, tokens, partner, pool)
+        pool = Pool(await _ids(world.lot), OWN_KEYS, [world.shop.handle, second.handle])
+        made = Stage(world, app, tokens, partner, pool, _keys(world, tokens), second.merchant_id)
         await made.keep()
         yield made
 
@@ -281,6 +290,22 @@ async def _partner(world: World) -> tuple[Partner, str]:
     )
     issued = await partner.token(grant_type="client_credentials")
     return partner, issued.json["access_token"]
+
+
+def _keys(world: World, callers: Iterable[str]) -> dict[str, dict[str, str]]:
+    """A key makes its holder the buyer: everybody has those of orders that are theirs to see, guests none."""
+    [mine] = [one.access_key for one in world.callers if one.name == "buyer"]
+    [other] = [one.access_key for one in world.callers if one.name == "other_buyer"]
+    assert mine is not None and other is not None
+    made = {}
+    for caller in callers:
+        held = [mine, world.unpaid_key]
+        if caller == "anonymous":
+            held = ["0" * len(mine), "z" * len(mine)]
+        elif caller in ("other_buyer", "other_owner"):
+            held = [other, other]
+        made[caller] = dict(zip(OWN_KEYS, held, strict=True))
+    return made
 
 
 async def _ids(lot: str) -> dict[str, Sequence[str]]:
