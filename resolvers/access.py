@@ -16,6 +16,7 @@ from domain.core import ids, vault
 from domain.core.audit import Actor
 from domain.core.errors import NotFound
 from domain.core.money import Money
+from domain.core.settings import settings
 from domain.identity import Forbidden, OperatorRole, Role, Unauthenticated, Viewer
 from domain.orders import Order
 from domain.partners import Scope, Seller
@@ -168,6 +169,22 @@ async def is_buyer(context: Context, order_id: UUID, access_key: str | None) -> 
     return Scope.CHECKOUT_WRITE in app.scopes and await partners.sold(
         app.app_id, app.merchant_id, order_id
     )
+
+
+async def check_text(context: Context, text: str) -> None:
+    """A document inside of a request (bulk work) is held to what holds for the request itself (J26).
+
+    Errors: Forbidden for a text that its app has not registered, where it runs nothing else; in production for any
+    that came with the cookie of our own pages, which send none.
+    """
+    app = context.viewer.app if context.viewer is not None else None
+    if app is None:
+        is_free = context.came_by_cookie and not settings().in_development
+    else:
+        id = partners.document_id(text)
+        is_free = app.documents_only and await partners.document(app.app_id, id) is None
+    if is_free:
+        raise Forbidden()
 
 
 def reads_orders(context: Context) -> bool:

@@ -132,6 +132,7 @@ async def export(info: Asked, input: BulkExportInput) -> Job:
     context = info.context
     viewer = access.require_viewer(context)
     merchant_id = _merchant(context, input.merchant_id, "merchantId")
+    await access.check_text(context, input.query)
     root = bulk.runner().check_export(input.query, input.merchant_id)
     # Before the first row is read, so that nothing can happen between the two.
     cursor = await following.cursor_of_now(merchant_id)
@@ -146,6 +147,7 @@ async def import_(info: Asked, input: BulkImportInput) -> Job:
     viewer = access.require_viewer(context)
     merchant_id = _merchant(context, input.merchant_id, "merchantId")
     upload_id = decode(input.upload_id, "upl", "uploadId")
+    await access.check_text(context, input.mutation)
     root = bulk.runner().check_import(input.mutation)
     wanted = _wanted(context, viewer, merchant_id, BulkKind.IMPORT, input.mutation, root)
     await bulk.runner().admit(wanted, viewer)

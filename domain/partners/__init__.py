@@ -16,7 +16,13 @@ from domain.partners.apps import (
 )
 from domain.partners.details import Details
 from domain.partners.details import read as read_details
-from domain.partners.documents import Document, document, registered, unregister
+from domain.partners.documents import (
+    Document,
+    document,
+    document_id,
+    registered,
+    unregister,
+)
 from domain.partners.documents import register as register_documents
 from domain.partners.grants import (
     URN,
@@ -133,6 +139,7 @@ __all__ = [
     "deny_device",
     "device",
     "document",
+    "document_id",
     "dpop",
     "exchange",
     "faults",

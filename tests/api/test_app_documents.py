@@ -13,9 +13,11 @@ import pytest
 from domain import partners
 from domain.core import clock, ids
 from domain.core import db as core
-from domain.identity import Role
+from domain.core.settings import settings
+from domain.identity import Forbidden, Role
 from domain.partners import documents, ports
 from domain.partners.documents import Kept, document_id
+from resolvers import access
 from resolvers.context import Context
 from schema.root import schema
 from server.graphql import trusted
@@ -115,6 +117,40 @@ async def test_j26_an_app_of_documents_only_runs_no_free_text(db: None) -> None:
     assert "market" in await ask(at, free, query=FREE)
 
 
+BULK = """mutation ($id: ID!, $query: String!) {
+  bulkExport(input: {merchantId: $id, query: $query}) @idempotent(key: "b") { __typename } }"""
+ALL = "query ($merchantId: ID!) { orders(merchantId: $merchantId) { nodes { id } } }"
+
+
+@pytest.mark.usefixtures("contract")
+async def test_j26_bulk_work_is_no_way_around(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text inside of a registered document is a free text too, unless it is registered itself."""
+    shop = await make.shop()
+    desk = await member(shop, Role.DEVELOPER)
+    strict = await held(shop, "one", replace(SECRET, documents_only=True))
+    made = await register(desk, strict.app.id, BULK, ALL)
+    assert made["__typename"] == "AppDocumentsRegistered"
+    at, merchant = door(), ids.encode("mer", shop.merchant_id)
+    other = ALL.replace("id }", "id number }")
+
+    async def exported(query: str) -> Any:
+        variables = {"id": merchant, "query": query}
+        return await ask(at, strict, document_id=document_id(BULK), variables=variables)
+
+    monkeypatch.setattr(
+        access, "settings", lambda: settings().model_copy(update={"env": "production"})
+    )
+    ours = Context(viewer=replace(strict.viewer, app=None))
+    ours.came_by_cookie = True
+
+    assert await exported(other) == "FORBIDDEN"
+    assert await exported(ALL) != "FORBIDDEN"
+    with pytest.raises(Forbidden):
+        await access.check_text(ours, ALL)
+    ours.came_by_cookie = False
+    await access.check_text(ours, ALL)
+
+
 @pytest.mark.usefixtures("contract")
 async def test_h20_a_registered_document_still_takes_its_scopes(db: None) -> None:
     shop = await make.shop()
@@ -142,7 +178,7 @@ async def test_every_faulty_document_is_named_and_none_is_registered(db: None) -
         FREE,
         "{ market",
         "{ nothing }",
-        "{ order(id: 1) { goods { content } } }",
+        "{ order(id: 1) { savedMethods { id } } }",
         "{ viewer { email } }",
         deep,
         dear,
