@@ -17,7 +17,8 @@ class MerchantBalance:
     """Positive is the merchant's, negative is owed by the merchant."""
 
     purpose: str = field(
-        description="merchant_available, merchant_pending, merchant_reserved, merchant_debt, buyer_held …"
+        description="merchant_available, merchant_pending, merchant_reserved, merchant_debt, buyer_held, "
+        "merchant_direct (what lies at your own provider account) …"
     )
     balance: Money = field(description="Everything posted.")
     available: Money = field(description="What may leave it now: posted minus open holds.")

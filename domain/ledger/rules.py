@@ -65,6 +65,8 @@ PURPOSES: dict[str, Purpose] = {
     "merchant_in_transit": _MERCHANT,
     "merchant_fund_pending": _MERCHANT,
     "merchant_debt": _MERCHANT_OWES,
+    # What lies at the merchant's own provider account: theirs already, so nobody pays it out.
+    "merchant_direct": _MERCHANT,
     # Others' money.
     "affiliate_payable": Purpose("credit", "affiliate", floor_minor=0),
     "affiliate_debt": Purpose("debit", "affiliate", ceiling_minor=0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from uuid import UUID
 
-from domain import ledger
+from domain import ledger, payments
 from domain.core import clock, db, failpoint, ids
 from domain.core.ids import uuid7
 from domain.core.money import Money
@@ -222,8 +222,11 @@ async def cover_merchant(
     """Which of the merchant's accounts pay their part of a refund: purpose → minor units.
 
     Order: this capture's reserve, then what waits for release, then what is available, then (only with `may_owe`)
-    debt. Errors: ledger.InsufficientFunds with the itemised cover.
+    debt. Money at the merchant's own account goes back from there. Errors: ledger.InsufficientFunds with the itemised
+    cover.
     """
+    if payments.is_own(capture.provider_account):
+        return {"merchant_direct": merchant_minor}
     reserve = await db.row(
         "SELECT amount_minor - drawn_minor AS left_minor FROM reserve_hold WHERE capture_id = $1 AND state = 'held'"
         " FOR NO KEY UPDATE",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from uuid import UUID
 
-from domain import ledger, merchants
+from domain import ledger, merchants, payments
 from domain.core import bulk, clock
 from domain.core.money import Money
 from domain.ledger import AccountKey, JournalDraft, TransferLines
@@ -30,7 +30,14 @@ _SOURCE_OF_LEG = {
     Leg.SURPLUS: "suspense",
 }
 _OF_MERCHANT = frozenset(
-    {"merchant_debt", "merchant_reserved", "merchant_available", "merchant_pending", "buyer_held"}
+    {
+        "merchant_debt",
+        "merchant_reserved",
+        "merchant_available",
+        "merchant_pending",
+        "merchant_direct",
+        "buyer_held",
+    }
 )
 _OF_PROVIDER = frozenset({"provider_clearing", "provider_fee", "suspense", "refund_clearing"})
 
@@ -44,10 +51,15 @@ def key_of(purpose: str, capture: Capture) -> AccountKey:
 
 @dataclass(slots=True)
 class _Purse:
-    """What captures of one merchant, provider account and currency share: found once per set, not once per leg."""
+    """What captures of one merchant, provider account and currency share: found once per set, not once per leg.
+
+    `is_own`: the merchant's own account. Its money is with them: nothing is kept back, withheld or released of it, and
+    the provider charges them, not us (docs/decisions/0017).
+    """
 
     plan: Plans
     schedule: FeeSchedule | None
+    is_own: bool
     fee_bps: int  # of the provider, by its method table
     fee_fixed_minor: int
     available_on: date | None  # None: at once
@@ -60,7 +72,14 @@ class _Purse:
     @property
     def target(self) -> str:
         """Where the merchant's part goes."""
+        if self.is_own:
+            return "merchant_direct"
         return "merchant_pending" if self.available_on else "merchant_available"
+
+    @property
+    def reserve_bps(self) -> int:
+        """How much of a sale is kept back."""
+        return 0 if self.is_own else self.plan.reserve_bps
 
     def number(self, accounts: Mapping[AccountKey, int]) -> None:
         """Take the numbers of the accounts."""
@@ -148,14 +167,18 @@ def _purses(
 def _purse(plan: Plans, capture: Capture) -> _Purse:
     provider = providers.get(capture.provider)
     method = provider.methods[0] if provider and provider.methods else None
+    is_own = payments.is_own(capture.provider_account)
+    if is_own:
+        method = None
     day = None
-    if plan.speed is not Speed.T0:
+    if plan.speed is not Speed.T0 and not is_own:
         day = rules.available_on(
             clock.now(), days=plan.days, cutoff_s=plan.cutoff_s, zone=plan.zone
         )
     return _Purse(
         plan,
         plan.schedule(capture.ccy),
+        is_own,
         method.fee_bps if method else 0,
         method.fee_fixed_minor.get(capture.ccy, 0) if method else 0,
         day,
@@ -169,7 +192,7 @@ def _purposes(one: Booking, purse: _Purse) -> list[str]:
         purposes += ["provider_clearing", "provider_fee"]
     if one.kind is BookingKind.SALE:
         purposes += ["platform_commission", "merchant_debt", purse.target]
-        if purse.plan.reserve_bps:
+        if purse.reserve_bps:
             purposes.append("merchant_reserved")
         if one.keep_minor < capture.kept_minor:
             purposes.append("suspense")
@@ -207,12 +230,12 @@ def _legs(one: Booking, purse: _Purse, rows: _Rows) -> dict[Leg, int]:
     """The parts of a sale. A shop has few prices: without debt, equal amounts are split once per set."""
     ccy, kept_minor, keep_minor = one.capture.ccy, one.capture.kept_minor, one.keep_minor
     debt_no = purse.leg_nos[Leg.DEBT]
-    debt_minor = rows.debts[debt_no]
+    debt_minor = 0 if purse.is_own else rows.debts[debt_no]
     legs = None if debt_minor else purse.splits.get(keep_minor)
     if legs is None:
         schedule = purse.schedule
         commission = merchants.fee(Money(keep_minor, ccy), schedule) if schedule else 0
-        terms = Terms(commission, reserve_bps=purse.plan.reserve_bps)
+        terms = Terms(commission, reserve_bps=purse.reserve_bps)
         legs = rules.split(keep_minor, terms, Owed(debt_minor))
         if debt_minor:
             rows.debts[debt_no] -= legs.get(Leg.DEBT, 0)

@@ -55,6 +55,7 @@ def test_what_is_shared_floored_and_ceilinged() -> None:
         "merchant_reserved",
         "merchant_disputed",
         "merchant_in_transit",
+        "merchant_direct",
         "merchant_fund_pending",
         "affiliate_payable",
         "wallet",

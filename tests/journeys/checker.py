@@ -130,7 +130,8 @@ said AS (
         WHERE leg IN ('merchant', 'reserve', 'debt') GROUP BY 2, 3),
 booked AS (
     SELECT CASE WHEN purpose IN ('provider_clearing', 'provider_fee') THEN 'provider'
-            WHEN purpose IN ('merchant_available', 'merchant_pending', 'merchant_reserved', 'merchant_debt')
+            WHEN purpose IN ('merchant_available', 'merchant_pending', 'merchant_reserved', 'merchant_debt',
+                             'merchant_direct')
             THEN 'merchant' ELSE purpose END AS what,
         CASE WHEN owner_id IS NOT NULL THEN owner_id::text ELSE sub END AS who, ccy, sum(minor) AS minor
     FROM net GROUP BY 1, 2, 3)
