@@ -120,7 +120,6 @@ class DoorExecutor(Executor[None]):
     """Executes one operation, or one event of a subscription."""
 
     plans: dict[Any, Plan]
-    long_ways = 0  # fields that were not simply read off their row
 
     @classmethod
     def of(
@@ -262,7 +261,6 @@ class DoorExecutor(Executor[None]):
                                 continue
                     except Exception:
                         pass
-                self.long_ways += 1
                 value = self.execute_field(
                     plan.type_, source, details, Path(path, name, type_name), None
                 )
