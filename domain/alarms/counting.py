@@ -23,8 +23,9 @@ from domain.core.settings import settings
 
 READER = "alarms.reveals"
 READ_MAX = 5_000
-# Whoever opens one order with its key is a buyer and counts for the merchant alone.
-_GUEST = "buyer"
+# Who opens one order with its key is a buyer, and an app opens what it has sold itself: both count for the merchant
+# alone.
+_SALES = frozenset({"buyer", "app"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,7 +105,7 @@ def _counted(reads: Iterable[tuple[UUID, str, str, str, datetime, int]]) -> Coun
     for merchant_id, action, kind, who, at, n in reads:
         bucket = rules.bucket(at)
         found[_Place(merchant_id, action, EVERYBODY, bucket)] += n
-        if kind != _GUEST:
+        if kind not in _SALES:
             found[_Place(merchant_id, action, f"{kind}:{who}", bucket)] += n
     return +found
 

@@ -83,12 +83,15 @@ async def test_h28_an_account_that_opens_too_many_orders_rings_once_a_step(
     assert tasks == 2
 
 
-async def test_h28_buyers_count_for_the_merchant_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_h28_buyers_and_apps_that_sell_count_for_the_merchant_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     limits(monkeypatch, alarm_reveals_per_account=1, alarm_reveals_per_merchant=12)
     shop = await make.shop(keys=0)
 
-    for number in range(12):
+    for number in range(9):
         await revealed(shop, 1, Actor("buyer", f"K-{number}"))
+    await revealed(shop, 3, Actor("app", "gnt_till"))
     await watched()
     assert await rung() == []
     await revealed(shop, 1, Actor("buyer", "K-12"))
