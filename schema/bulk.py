@@ -59,8 +59,8 @@ class BulkJob(Node):
     failed: int = field(
         description="Lines of an import with an error or a problem; 0 for an export."
     )
-    progress: float = field(
-        description="From 0 to 1: 0 while `total` is null, 1 when it is done, never before."
+    progress: int = field(
+        description="In percent: 0 while `total` is null, 100 when it is done, never before."
     )
     size: int = field(description="Bytes of the result so far.")
     event_cursor: str | None = field(

@@ -13,6 +13,7 @@ _FILES = frozenset(
     {
         "graphiql.min.css",
         "graphiql.min.js",
+        "icon.svg",
         "kami.css",
         "kami.js",
         "react-dom.production.min.js",

@@ -77,11 +77,11 @@ class Job:
         return self.expires_at is not None and self.expires_at <= clock.now()
 
     @property
-    def progress(self) -> float:
-        """From 0 to 1; 0 while it is not known, 1 only when it is done."""
+    def progress(self) -> int:
+        """In percent; 0 while it is not known, 100 only when it is done."""
         if self.state is BulkState.DONE:
-            return 1.0
-        return min(self.done / self.total, 0.99) if self.total else 0.0
+            return 100
+        return min(100 * self.done // self.total, 99) if self.total else 0
 
 
 def draft(

@@ -121,7 +121,7 @@ async def test_every_line_has_its_result_and_what_is_wrong_with_one_hurts_no_oth
     assert errors[3]["reason"] == "the only variable is input"
     assert errors[6]["reason"] == "the line is longer than 500 bytes"
     assert all("data" not in line and "requestId" not in str(line) for line in lines[1:8])
-    assert (job["state"], job["done"], job["failed"], job["progress"]) == ("DONE", 10, 8, 1.0)
+    assert (job["state"], job["done"], job["failed"], job["progress"]) == ("DONE", 10, 8, 100)
     assert await titles(of) == ["One", "Two"]
     assert await bulk_desk.rows_of(begun["id"]) == {"bulk_piece": 1, "bulk_input": 0}
     audits = await core.fetch("SELECT actor_id FROM audit_log WHERE action = 'product.create'")
@@ -217,7 +217,7 @@ async def test_a_cancelled_import_stops_and_tells_what_it_did(
     job = await owner.job(begun["id"])
 
     assert [one["state"] for one in told] == ["RUNNING", "CANCELLED"]
-    assert (job["state"], job["done"], job["progress"]) == ("CANCELLED", 2, 2 / 6)
+    assert (job["state"], job["done"], job["progress"]) == ("CANCELLED", 2, 33)
     assert job["url"] is not None
     assert [line["line"] for line in await owner.lines(begun["id"])] == [1, 2]
     assert await titles(of) == ["P0", "P1"]

@@ -60,7 +60,7 @@ def test_100_000_lines_are_taken_and_one_more_is_refused() -> None:
     assert refused.value.path == ("input", "uploadId")
 
 
-def test_progress_is_one_when_it_is_done_and_never_before() -> None:
+def test_progress_is_a_hundred_when_it_is_done_and_never_before() -> None:
     job = bulk.draft(
         ids.uuid7(),
         Asker(ids.uuid7()),
@@ -83,7 +83,7 @@ def test_progress_is_one_when_it_is_done_and_never_before() -> None:
         ]
     ]
 
-    assert shown == [0.0, 0.0, 0.25, 0.99, 1.0, 1.0]
+    assert shown == [0, 0, 25, 99, 100, 100]
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ async def test_h33_buckets_that_are_cut_off_in_mid_word_never_follow_another_cal
         tasks = [asyncio.ensure_future(one.sync()) for one in (rich, poor)]
         scissors.meant = {tasks[number % 2]}
         await asyncio.gather(*tasks, return_exceptions=True)
-    assert scissors.done > 200
+    assert scissors.done > 100  # some have answered before they are cut off
 
     await poor.take("poor", 900)
     await poor.sync()
