@@ -12,8 +12,8 @@ from tests.fuzz.stage import Reply
 
 # What a server must not tell of itself; nothing that is sent holds any of it.
 INTERNAL = re.compile(
-    r"Traceback|File \\?\"|\.py\b|site-packages|asyncpg|strawberry|SELECT |INSERT INTO|UPDATE \w+ SET|/work/|/tmp/"
-    r"|NoneType|KeyError|AttributeError|object has no attribute"
+    r"Traceback|File \\?\"|\.py\b|site-packages|asyncpg|strawberry|SELECT |INSERT INTO|UPDATE \w+ SET"
+    r"|/home/|/root/|/tmp/|NoneType|KeyError|AttributeError|object has no attribute"
 )
 _BUG = re.compile('"(?:INTERNAL_SERVER_ERROR|UNAVAILABLE)"')
 RESPONSE = "application/graphql-response+json"
