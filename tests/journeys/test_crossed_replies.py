@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
 
 from domain.core import bell
 from domain.core.settings import settings
@@ -183,7 +184,10 @@ async def test_a_client_that_keeps_its_connection_would_be_seen_here(
     assert await _echo(client, 1) == 1
     with monkeypatch.context() as patched:
         patched.setattr(AbstractConnection, "disconnect", stays)
-        wrong = await scissors.count(lambda number: _echo(client, number), 200)
+        try:
+            wrong = await scissors.count(lambda number: _echo(client, number), 200)
+        except RedisError:  # a connection that still had somebody's reply in it
+            wrong = 1
     await client.connection_pool.disconnect()
 
     assert wrong > 0
